@@ -1,0 +1,54 @@
+// y_MN = a_MK * w_NK^T with w in 4 or 8 bits, fp32 activations and accumulation.
+//
+// One row of activations (decode) dequantises and projects in one pass and never writes the weights back (FusedDQP);
+// many rows (prefill) dequantise a panel that stays in L1/L2 and reuse it for a block of rows (tiled matmul).
+//
+// The host reads a repack of the file's Q4NX blocks: no padding, one sequential stream a strip.
+//
+//   strip = 16 rows of w (rows past N are zero); strips are contiguous, a strip is its K/32 groups in order
+//   group, bits = 4, 320 bytes (five cache lines)
+//     [0, 32)    bf16 scale[16]
+//     [32, 64)   bf16 min[16]
+//     [64, 320)  4 chunks of 8 columns; chunk = u32 word[16], word r holds row r: column c of the chunk at bit 4c
+//   group, bits = 8, 544 bytes
+//     [0, 32)    bf16 scale[16]
+//     [32, 544)  8 chunks of 4 columns; chunk = u32 word[16], word r holds row r: column c of the chunk at byte c
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/aligned_buffer.h"
+
+namespace ryzen_npu_gemma::kernels {
+
+inline constexpr int64_t kStripRows = 16;
+inline constexpr int64_t kStripGroupBytes4 = 320;
+inline constexpr int64_t kStripGroupBytes8 = 544;
+
+// Shape of a packed matrix. K is a multiple of 32; bits is 4 or 8.
+struct NBitsShape {
+  int64_t N = 0;
+  int64_t K = 0;
+  int bits = 4;
+
+  int64_t strips() const { return (N + kStripRows - 1) / kStripRows; }
+  int64_t groups() const { return K / 32; }
+  int64_t strip_bytes() const { return groups() * (bits == 4 ? kStripGroupBytes4 : kStripGroupBytes8); }
+  int64_t packed_bytes() const { return strips() * strip_bytes(); }
+};
+
+// Repacks strips [strip_begin, strip_end) of the file's Q4NX blocks. `blocks` holds q4nx::BlockCount(N, K) blocks.
+void PackStrips(const NBitsShape& shape, const uint8_t* blocks, int64_t strip_begin, int64_t strip_end,
+                uint8_t* packed);
+
+// Writes y[m, n] for every row m < M and every row n < N of the strips [strip_begin, strip_end).
+//   a       [M, K] fp32, rows `lda` apart
+//   packed  as above, 64-byte aligned, the whole matrix (the kernel finds its strips)
+//   y       [M, N] fp32, rows `ldy` apart; other columns are not touched
+using MatMulNBitsFn = void (*)(const NBitsShape& shape, const float* a, int64_t M, int64_t lda, const uint8_t* packed,
+                               int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy);
+
+MatMulNBitsFn SelectMatMulNBits();
+
+}  // namespace ryzen_npu_gemma::kernels

@@ -1,0 +1,31 @@
+"""Where weights come from: GGUF files and Hugging Face folders, read without torch and without trust."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .gguf import GgufSource
+from .gguf_metadata import SpmVocabulary
+from .safetensors import HfFolderSource
+from .source import Gemma3TextConfig, Source, SourceError
+
+__all__ = ["Gemma3TextConfig", "GgufSource", "HfFolderSource", "Source", "SourceError", "SpmVocabulary", "open_source"]
+
+
+def open_source(path: str | os.PathLike[str]) -> GgufSource | HfFolderSource:
+    """Opens a GGUF file or a Hugging Face folder.
+
+    Raises:
+        SourceError: it is missing, damaged, or not a Gemma3 text model.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return HfFolderSource(path)
+        if path.is_file():
+            return GgufSource(path)
+    except OSError as error:
+        found = error.strerror or error
+        raise SourceError("cannot read the model", path, found, "check that you may read it") from error
+    raise SourceError("no such model", path, "nothing there", "give a .gguf file or a Hugging Face model folder")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import __path__
 from .errors import Problem
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def get_library_path() -> str:
         Problem: the library is not in the installed package.
     """
     # An editable install has two folders: the sources, and the one in site-packages that the library is built into.
-    folders = [Path(folder).resolve() for folder in __import__(__package__).__path__]
+    folders = [Path(folder).resolve() for folder in __path__]
     for folder in folders:
         if (folder / LIBRARY_NAME).is_file():
             return str(folder / LIBRARY_NAME)
@@ -70,7 +71,7 @@ def register() -> None:
             "onnxruntime refused the execution provider library",
             library,
             f"onnxruntime {ort.__version__} says: {error}",
-            f"use onnxruntime 1.25 or newer ({INSTALL_ORT})",
+            f"use onnxruntime 1.25 or newer ({INSTALL_ORT}), or install this package again",
         ) from error
 
 

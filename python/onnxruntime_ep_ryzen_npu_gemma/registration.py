@@ -7,14 +7,12 @@ runtime of its own.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __path__
 from .errors import Problem
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import onnxruntime
 
 __all__ = ["get_ep_name", "get_ep_names", "get_library_path", "register", "session_options"]
@@ -97,7 +95,7 @@ def _option_text(value: object) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _import_onnxruntime() -> ModuleType:
+def _import_onnxruntime() -> Any:  # the module, which ships no types
     try:
         import onnxruntime as ort
     except ImportError as error:

@@ -1,0 +1,108 @@
+#include "ep/src/compute.h"
+
+#include <optional>
+#include <vector>
+
+#include "ep/src/ort_types.h"
+
+namespace ryzen_npu_gemma::ep {
+namespace {
+
+// The region's tensors in ORT's kernel context; each is asked for once a run.
+class KernelTensors final : public RunTensors {
+ public:
+  KernelTensors(const Api& api, OrtKernelContext* context) : api_(api), context_(context) {
+    std::size_t count = 0;
+    api_.Check(api_.ort->KernelContext_GetInputCount(context_, &count));
+    inputs_.resize(count);
+    api_.Check(api_.ort->KernelContext_GetOutputCount(context_, &count));
+    outputs_.resize(count);
+  }
+
+  TensorView Input(int index) override {
+    std::optional<TensorView>& view = inputs_.at(static_cast<std::size_t>(index));
+    if (!view) view = ReadInput(index);
+    return *view;
+  }
+
+  void* Output(int index, const std::vector<int64_t>& shape) override {
+    void*& data = outputs_.at(static_cast<std::size_t>(index));
+    if (data) return data;
+    OrtValue* value = nullptr;
+    api_.Check(api_.ort->KernelContext_GetOutput(context_, static_cast<std::size_t>(index), shape.data(), shape.size(),
+                                                 &value));
+    if (!value)
+      throw Error(ErrorCode::kFail,
+                  "onnxruntime gave no tensor for output " + std::to_string(index) + " of the region");
+    api_.Check(api_.ort->GetTensorMutableData(value, &data));
+    return data;
+  }
+
+ private:
+  TensorView ReadInput(int index) {
+    const OrtValue* value = nullptr;
+    api_.Check(api_.ort->KernelContext_GetInput(context_, static_cast<std::size_t>(index), &value));
+    if (!value)
+      throw Error(ErrorCode::kInvalidArgument, "input " + std::to_string(index) + " of the region is missing");
+    TensorView view;
+    OrtTensorTypeAndShapeInfo* raw = nullptr;
+    api_.Check(api_.ort->GetTensorTypeAndShape(value, &raw));
+    const auto release = [this](OrtTensorTypeAndShapeInfo* info) { api_.ort->ReleaseTensorTypeAndShapeInfo(info); };
+    const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(release)> info(raw, release);
+    ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    api_.Check(api_.ort->GetTensorElementType(info.get(), &type));
+    view.type = FromOrt(type);
+    std::size_t rank = 0;
+    api_.Check(api_.ort->GetDimensionsCount(info.get(), &rank));
+    view.shape.resize(rank);
+    api_.Check(api_.ort->GetDimensions(info.get(), view.shape.data(), rank));
+    api_.Check(api_.ort->GetTensorData(value, &view.data));
+    return view;
+  }
+
+  const Api& api_;
+  OrtKernelContext* context_;
+  std::vector<std::optional<TensorView>> inputs_;
+  std::vector<void*> outputs_;
+};
+
+// The session's intra-op thread pool.
+class PoolThreads final : public Threads {
+ public:
+  PoolThreads(const Api& api, OrtKernelContext* context) : api_(api), context_(context) {}
+
+ private:
+  void Run(std::size_t n, void (*fn)(void*, std::size_t), void* arg) override {
+    api_.Check(api_.ort->KernelContext_ParallelFor(context_, fn, n, 0, arg));
+  }
+
+  const Api& api_;
+  OrtKernelContext* context_;
+};
+
+}  // namespace
+
+ComputeInfo::ComputeInfo(const Api& api, Plan plan) : OrtNodeComputeInfo{}, api_(api), program_(std::move(plan)) {
+  ort_version_supported = api.version;
+  CreateState = CreateStateImpl;
+  Compute = ComputeImpl;
+  ReleaseState = ReleaseStateImpl;
+}
+
+OrtStatus* ORT_API_CALL ComputeInfo::CreateStateImpl(OrtNodeComputeInfo* self, OrtNodeComputeContext*, void** state) {
+  *state = self;
+  return nullptr;
+}
+
+OrtStatus* ORT_API_CALL ComputeInfo::ComputeImpl(OrtNodeComputeInfo* self, void*, OrtKernelContext* context) {
+  auto& info = *static_cast<ComputeInfo*>(self);
+  return Guard(info.api_, [&] {
+    KernelTensors tensors(info.api_, context);
+    PoolThreads threads(info.api_, context);
+    info.program_.Run(tensors, threads);
+  });
+}
+
+void ORT_API_CALL ComputeInfo::ReleaseStateImpl(OrtNodeComputeInfo*, void*) {}
+
+}  // namespace ryzen_npu_gemma::ep

@@ -1,0 +1,25 @@
+// A compiled region as ORT runs it: an OrtNodeComputeInfo around a HostProgram.
+#pragma once
+
+#include <memory>
+
+#include "ep/src/device/host.h"
+#include "ep/src/ort.h"
+
+namespace ryzen_npu_gemma::ep {
+
+class ComputeInfo : public OrtNodeComputeInfo {
+ public:
+  ComputeInfo(const Api& api, Plan plan);
+
+ private:
+  static OrtStatus* ORT_API_CALL CreateStateImpl(OrtNodeComputeInfo* self, OrtNodeComputeContext* context,
+                                                 void** state);
+  static OrtStatus* ORT_API_CALL ComputeImpl(OrtNodeComputeInfo* self, void* state, OrtKernelContext* context);
+  static void ORT_API_CALL ReleaseStateImpl(OrtNodeComputeInfo* self, void* state);
+
+  const Api api_;
+  HostProgram program_;
+};
+
+}  // namespace ryzen_npu_gemma::ep

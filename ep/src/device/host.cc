@@ -1,0 +1,222 @@
+#include "ep/src/device/host.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <string>
+
+#include "ep/src/device/host_attention.h"
+#include "ep/src/device/scratch.h"
+#include "ep/src/error.h"
+#include "kernels/embed_nbits/embed_nbits.h"
+#include "kernels/gelu_mul/gelu_mul.h"
+#include "kernels/matmul_nbits/matmul_nbits.h"
+#include "kernels/rms_norm/rms_norm.h"
+
+namespace ryzen_npu_gemma::ep {
+namespace {
+
+constexpr int64_t kMatMulShards = 16;  // enough for even work on a laptop's cores; part of no result
+constexpr int64_t kInlineElements = int64_t{1}
+                                    << 14;  // below this a hand-over to another thread costs more than the work
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? "," : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+}  // namespace
+
+struct HostProgram::Workspace {
+  std::vector<Scratch> buffers;
+  std::vector<RopeTable> ropes;
+  AttentionScratch attention;
+};
+
+// One run: the plan with its rows known and its buffers at hand.
+struct HostProgram::Execution {
+  const Plan& plan;
+  RunTensors& tensors;
+  Threads& threads;
+  Workspace& workspace;
+  std::vector<int64_t> rows = std::vector<int64_t>(plan.row_symbols.size(), -1);  // by row symbol
+
+  void Prepare() {
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = plan.row_symbols[i].constant;
+    for (std::size_t i = 0; i < plan.inputs.size(); ++i) BindRows(static_cast<int>(i));
+    for (std::size_t i = 0; i < plan.buffers.size(); ++i)
+      workspace.buffers[i].Reserve<float>(RowsOf(plan.buffers[i]) * plan.buffers[i].width);
+    std::vector<bool> filled(plan.ropes.size());
+    for (const Launch& launch : plan.launches) {
+      const auto* f = std::get_if<FlowAttention>(&launch);
+      if (!f || filled[f->rope]) continue;
+      FillRopeTable(plan.ropes[f->rope], ReadPastLength(*f, tensors), RowsOf(f->q), threads, workspace.ropes[f->rope]);
+      filled[f->rope] = true;
+    }
+  }
+
+  // Learns a row symbol from an input, or checks the input against it.
+  void BindRows(int index) {
+    const PlanInput& input = plan.inputs[index];
+    if (input.rows < 0) return;
+    const std::vector<int64_t> shape = tensors.Input(index).shape;
+    const std::size_t rank = input.role == PlanInput::Role::kIds ? 2 : 3;
+    const bool fits = shape.size() == rank && shape[0] == 1 && (rank == 2 || shape[2] == input.width);
+    int64_t& known = rows[input.rows];
+    if (fits && known < 0) known = shape[1];
+    if (fits && shape[1] == 0)
+      throw Error(ErrorCode::kInvalidArgument,
+                  "input " + input.name + ": found no tokens, shape " + ShapeText(shape) + "; pass at least one");
+    if (!fits || shape[1] != known)
+      throw Error(ErrorCode::kInvalidArgument, "input " + input.name + ": found shape " + ShapeText(shape) +
+                                                   ", needed [1," + (known < 0 ? "rows" : std::to_string(known)) +
+                                                   (rank == 3 ? "," + std::to_string(input.width) : "") + "]");
+  }
+
+  int64_t RowsOf(const Operand& operand) const { return rows[operand.rows]; }
+
+  const float* Read(const Operand& operand) {
+    if (operand.place == Operand::Place::kInput) return tensors.Input(operand.index).as<float>();
+    return Write(operand);
+  }
+
+  float* Write(const Operand& operand) {
+    if (operand.place == Operand::Place::kOutput)
+      return static_cast<float*>(tensors.Output(operand.index, {1, RowsOf(operand), operand.width}));
+    return workspace.buffers[operand.index].Reserve<float>(0);
+  }
+
+  // fn(first, last) over `count` independent items of `size` elements each.
+  template <class F>
+  void Split(int64_t count, int64_t size, F&& fn) {
+    const int64_t shards =
+        std::clamp<int64_t>(count * size / kInlineElements, 1, std::max<int64_t>(1, std::min<int64_t>(count, 16)));
+    threads.For(shards, [&](int64_t shard) { fn(count * shard / shards, count * (shard + 1) / shards); });
+  }
+
+  void operator()(const Embed& launch) {
+    const TensorView ids = tensors.Input(launch.ids_input);
+    const int64_t count = RowsOf(launch.y), N = launch.w->shape.N, K = launch.w->shape.K;
+    const int64_t* id = ids.as<int64_t>();
+    for (int64_t i = 0; i < count; ++i)
+      if (id[i] < 0 || id[i] >= N)
+        throw Error(ErrorCode::kInvalidArgument, "input " + plan.inputs[launch.ids_input].name + ": token id " +
+                                                     std::to_string(id[i]) + " at position " + std::to_string(i) +
+                                                     " is outside of the vocabulary of " + std::to_string(N));
+    float* y = Write(launch.y);
+    Split(count, K, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i)
+        kernels::EmbedRow(launch.w->shape, launch.w->data.data(), id[i], launch.scale, y + i * K);
+    });
+  }
+
+  void operator()(const RmsNorm& launch) {
+    static const auto rms_norm = kernels::SelectRmsNorm();
+    const int64_t D = launch.x.width;
+    const float* x = Read(launch.x);
+    float* y = Write(launch.y);
+    Split(RowsOf(launch.x), D, [&](int64_t first, int64_t last) {
+      rms_norm(x + first * D, launch.weight.data(), launch.eps, last - first, D, y + first * D);
+    });
+  }
+
+  void operator()(const MatMul& launch) {
+    static const auto matmul = kernels::SelectMatMulNBits();
+    const int64_t M = RowsOf(launch.a), K = launch.a.width;
+    const float* a = Read(launch.a);
+    std::vector<float*> y;
+    int64_t total = 0;  // strips of all matrices, one after the other
+    for (std::size_t i = 0; i < launch.w.size(); ++i) {
+      y.push_back(Write(launch.y[i]));
+      total += launch.w[i]->shape.strips();
+    }
+    const int64_t shards = std::min(kMatMulShards, total);
+    threads.For(shards, [&](int64_t shard) {
+      int64_t begin = total * shard / shards, end = total * (shard + 1) / shards;
+      for (std::size_t i = 0; i < launch.w.size() && end > 0; ++i) {
+        const PackedMatrix& w = *launch.w[i];
+        const int64_t strips = w.shape.strips();
+        if (begin < strips)
+          matmul(w.shape, a, M, K, w.data.data(), begin, std::min(end, strips), y[i], launch.y[i].width);
+        begin = std::max<int64_t>(0, begin - strips);
+        end -= strips;
+      }
+    });
+  }
+
+  void operator()(const FlowAttention& launch) {
+    const int64_t count = RowsOf(launch.q);
+    RunAttention(launch, count, Read(launch.q), Read(launch.k), Read(launch.v), Write(launch.y),
+                 workspace.ropes[launch.rope], tensors, threads, workspace.attention);
+  }
+
+  void operator()(const Gelu& launch) {
+    static const auto gelu_mul = kernels::SelectGeluMul();
+    const int64_t n = RowsOf(launch.x) * launch.x.width;
+    float* y = Write(launch.y);
+    std::fill_n(y, n, 1.0f);
+    gelu_mul(Read(launch.x), y, n, y);
+  }
+
+  void operator()(const GeluMul& launch) {
+    static const auto gelu_mul = kernels::SelectGeluMul();
+    const float *gate = Read(launch.gate), *up = Read(launch.up);
+    float* y = Write(launch.y);
+    const int64_t D = launch.gate.width;
+    Split(RowsOf(launch.gate), D, [&](int64_t first, int64_t last) {
+      gelu_mul(gate + first * D, up + first * D, (last - first) * D, y + first * D);
+    });
+  }
+
+  void operator()(const Elementwise& launch) {
+    const float *a = Read(launch.a), *b = Read(launch.b);
+    float* y = Write(launch.y);
+    const int64_t D = launch.a.width;
+    Split(RowsOf(launch.a), D, [&](int64_t first, int64_t last) {
+      if (launch.multiply)
+        for (int64_t i = first * D; i < last * D; ++i) y[i] = a[i] * b[i];
+      else
+        for (int64_t i = first * D; i < last * D; ++i) y[i] = a[i] + b[i];
+    });
+  }
+
+  void operator()(const LastRow& launch) {
+    const int64_t count = RowsOf(launch.x);
+    std::memcpy(Write(launch.y), Read(launch.x) + (count - 1) * launch.x.width,
+                sizeof(float) * static_cast<std::size_t>(launch.x.width));
+  }
+};
+
+HostProgram::HostProgram(Plan plan) : plan_(std::move(plan)) {}
+HostProgram::~HostProgram() = default;
+
+void HostProgram::Run(RunTensors& tensors, Threads& threads) {
+  std::unique_ptr<Workspace> workspace = TakeWorkspace();
+  Execution execution{plan_, tensors, threads, *workspace};
+  execution.Prepare();
+  for (const Launch& launch : plan_.launches) std::visit(execution, launch);
+  ReturnWorkspace(std::move(workspace));
+}
+
+std::unique_ptr<HostProgram::Workspace> HostProgram::TakeWorkspace() {
+  {
+    std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      auto workspace = std::move(idle_.back());
+      idle_.pop_back();
+      return workspace;
+    }
+  }
+  auto workspace = std::make_unique<Workspace>();
+  workspace->buffers.resize(plan_.buffers.size());
+  workspace->ropes.resize(plan_.ropes.size());
+  return workspace;
+}
+
+void HostProgram::ReturnWorkspace(std::unique_ptr<Workspace> workspace) {
+  std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(workspace));
+}
+
+}  // namespace ryzen_npu_gemma::ep

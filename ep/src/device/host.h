@@ -1,0 +1,33 @@
+// Runs a plan on the CPU with the SIMD kernels. A program is made once a session and may be run from several threads at
+// once: every run takes a workspace of its own from a small pool.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "ep/src/device/run.h"
+#include "ep/src/plan.h"
+
+namespace ryzen_npu_gemma::ep {
+
+class HostProgram {
+ public:
+  explicit HostProgram(Plan plan);
+  ~HostProgram();
+
+  // Throws Error when an input does not have the shape that the plan was made for, or a cache is too small.
+  void Run(RunTensors& tensors, Threads& threads);
+
+ private:
+  struct Workspace;
+  struct Execution;
+  std::unique_ptr<Workspace> TakeWorkspace();
+  void ReturnWorkspace(std::unique_ptr<Workspace> workspace);
+
+  const Plan plan_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> idle_;
+};
+
+}  // namespace ryzen_npu_gemma::ep

@@ -1,0 +1,213 @@
+#include "ep/src/device/host_attention.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "ep/src/error.h"
+#include "kernels/flow_attention/flow_attention.h"
+#include "kernels/kv_store/kv_store.h"
+#include "kernels/qk_norm_rope/qk_norm_rope.h"
+
+namespace ryzen_npu_gemma::ep {
+namespace {
+
+constexpr int64_t kTilePositions = 16;
+constexpr int64_t kMinSplitKeys = 256;  // a split shorter than this costs more in merging than it wins
+constexpr int64_t kTargetUnits = 16;
+
+// The cache of one call: past [1, kv_heads, P, head_dim] in, present out, and what lies where in them.
+struct Cache {
+  TensorView past_k, past_v;
+  int64_t past_len = 0;
+  int64_t P = 0;
+  bool shared = false;
+  std::size_t element = 0;  // bytes
+
+  int64_t past_rows() const { return std::min(past_len, P); }  // positions past_len - past_rows() .. past_len - 1
+  int64_t slot(int64_t position) const { return position % std::max<int64_t>(P, 1); }
+};
+
+std::string Where(const FlowAttention& f) { return "attention " + f.name + ": "; }
+
+Cache OpenCache(const FlowAttention& f, int64_t rows, RunTensors& tensors) {
+  Cache cache;
+  cache.past_k = tensors.Input(f.past_k_input);
+  cache.past_v = tensors.Input(f.past_v_input);
+  const auto& shape = cache.past_k.shape;
+  if (shape.size() != 4 || shape[0] != 1 || shape[1] != f.kv_num_heads || shape[3] != f.head_dim ||
+      cache.past_v.shape != shape)
+    throw Error(ErrorCode::kInvalidArgument, Where(f) + "past_k and past_v are not both [1, " +
+                                                 std::to_string(f.kv_num_heads) + ", length, " +
+                                                 std::to_string(f.head_dim) + "]");
+  if (cache.past_k.type != f.kv_type || cache.past_v.type != f.kv_type)
+    throw Error(ErrorCode::kInvalidArgument, Where(f) + "past_k or past_v changed its type");
+  cache.P = shape[2];
+  cache.past_len = ReadPastLength(f, tensors);
+  cache.shared = *tensors.Input(f.shared_input).as<bool>();
+  cache.element = f.kv_type == DataType::kFloat16 ? 2 : 4;
+  const int64_t total = cache.past_len + rows;
+  if (!cache.shared && cache.P != cache.past_len)
+    throw Error(ErrorCode::kInvalidArgument, Where(f) + "a growing cache must hold the " +
+                                                 std::to_string(cache.past_len) + " past tokens, it holds " +
+                                                 std::to_string(cache.P) + "; pass what the last call returned");
+  const int64_t needed = f.window ? std::min(total, f.window) : total;
+  if (cache.shared && cache.P < needed)
+    throw Error(ErrorCode::kInvalidArgument, Where(f) + "the KV cache holds " + std::to_string(cache.P) +
+                                                 " tokens, this call needs " + std::to_string(needed) +
+                                                 "; make the cache larger or the text shorter");
+  return cache;
+}
+
+// Past and new keys of one KV head as runs of consecutive positions: at most two in a ring, then the new ones.
+std::vector<kernels::KvSegment> Segments(const FlowAttention& f, const Cache& cache, int64_t head, const uint8_t* new_k,
+                                         const uint8_t* new_v, int64_t rows) {
+  const int64_t row_bytes = f.head_dim * static_cast<int64_t>(cache.element);
+  const auto* past_k = cache.past_k.as<uint8_t>() + head * cache.P * row_bytes;
+  const auto* past_v = cache.past_v.as<uint8_t>() + head * cache.P * row_bytes;
+  std::vector<kernels::KvSegment> segments;
+  for (int64_t position = cache.past_len - cache.past_rows(); position < cache.past_len;) {
+    const int64_t slot = cache.slot(position);
+    const int64_t run = std::min(cache.past_len - position, cache.P - slot);
+    segments.push_back({past_k + slot * row_bytes, past_v + slot * row_bytes, position, run});
+    position += run;
+  }
+  segments.push_back({new_k + head * rows * row_bytes, new_v + head * rows * row_bytes, cache.past_len, rows});
+  return segments;
+}
+
+// present = past with the new rows in their slots.
+void WritePresent(const FlowAttention& f, const Cache& cache, int output, const TensorView& past, const uint8_t* fresh,
+                  int64_t rows, RunTensors& tensors) {
+  if (output < 0) return;
+  const int64_t row_bytes = f.head_dim * static_cast<int64_t>(cache.element);
+  const int64_t capacity = cache.shared ? cache.P : cache.past_len + rows;
+  auto* present = static_cast<uint8_t*>(tensors.Output(output, {1, f.kv_num_heads, capacity, f.head_dim}));
+  for (int64_t h = 0; h < f.kv_num_heads; ++h) {
+    uint8_t* to = present + h * capacity * row_bytes;
+    const uint8_t* from = past.as<uint8_t>() + h * cache.P * row_bytes;
+    if (to != from && cache.P) std::memcpy(to, from, static_cast<std::size_t>(cache.P * row_bytes));
+    for (int64_t i = std::max<int64_t>(0, rows - capacity); i < rows; ++i)
+      std::memcpy(to + (cache.past_len + i) % capacity * row_bytes, fresh + (h * rows + i) * row_bytes,
+                  static_cast<std::size_t>(row_bytes));
+  }
+}
+
+}  // namespace
+
+int64_t ReadPastLength(const FlowAttention& f, RunTensors& tensors) {
+  const TensorView value = tensors.Input(f.past_len_input);
+  int64_t count = 1;
+  for (int64_t dim : value.shape) count *= dim;
+  if (count != 1) throw Error(ErrorCode::kInvalidArgument, Where(f) + "past_len is not one number");
+  const int64_t past_len = *value.as<int64_t>();
+  if (past_len < 0 || past_len > (int64_t{1} << 31))
+    throw Error(ErrorCode::kInvalidArgument,
+                Where(f) + "the length of the past is " + std::to_string(past_len) +
+                    "; attention_mask must be as long as the past and the new tokens together");
+  return past_len;
+}
+
+void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& threads, RopeTable& table) {
+  const int64_t half = rope.head_dim / 2;
+  float* inv_freq = table.cos_sin.Reserve<float>(half + 2 * rows * half);
+  float* cos = inv_freq + half;
+  float* sin = cos + rows * half;
+  kernels::RopeInvFreq(rope.theta, rope.factor, rope.head_dim, inv_freq);
+  threads.For((rows + kTilePositions - 1) / kTilePositions, [&](int64_t block) {
+    for (int64_t i = block * kTilePositions; i < std::min(rows, (block + 1) * kTilePositions); ++i)
+      kernels::RopeAngles(inv_freq, rope.head_dim, past_len + i, cos + i * half, sin + i * half);
+  });
+  table.cos = cos;
+  table.sin = sin;
+}
+
+void RunAttention(const FlowAttention& f, int64_t rows, const float* q, const float* k, const float* v, float* y,
+                  const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch) {
+  static const auto norm_rope = kernels::SelectQkNormRope();
+  static const auto kv_store = kernels::SelectKvStore();
+  static const auto accumulate = kernels::SelectFlowAccumulate();
+
+  const Cache cache = OpenCache(f, rows, tensors);
+  const int64_t D = f.head_dim, Hkv = f.kv_num_heads, group = f.num_heads / Hkv;
+  const auto kv_type = f.kv_type == DataType::kFloat16 ? kernels::KvType::kFloat16 : kernels::KvType::kFloat32;
+  const int64_t row_bytes = D * static_cast<int64_t>(cache.element);
+
+  // New rows: q [Hkv, rows, group, D] fp32; k, v [Hkv, rows, D] as the cache stores them.
+  float* q_tiles = scratch.q.Reserve<float>(rows * f.num_heads * D);
+  uint8_t* new_k = scratch.k.Reserve<uint8_t>(rows * Hkv * row_bytes);
+  uint8_t* new_v = scratch.v.Reserve<uint8_t>(rows * Hkv * row_bytes);
+  const int64_t tiles = (rows + kTilePositions - 1) / kTilePositions;
+  threads.For(tiles, [&](int64_t tile) {
+    alignas(64) float rotated[kMaxHeadDim];
+    for (int64_t i = tile * kTilePositions; i < std::min(rows, (tile + 1) * kTilePositions); ++i) {
+      const float* cos = rope.cos + i * D / 2;
+      const float* sin = rope.sin + i * D / 2;
+      for (int64_t h = 0; h < f.num_heads; ++h)
+        norm_rope(q + (i * f.num_heads + h) * D, f.q_norm.data(), f.eps, cos, sin, f.scale, D,
+                  q_tiles + (((h / group) * rows + i) * group + h % group) * D);
+      for (int64_t h = 0; h < Hkv; ++h) {
+        norm_rope(k + (i * Hkv + h) * D, f.k_norm.data(), f.eps, cos, sin, 1.0f, D, rotated);
+        kv_store(rotated, D, kv_type, new_k + (h * rows + i) * row_bytes);
+        kv_store(v + (i * Hkv + h) * D, D, kv_type, new_v + (h * rows + i) * row_bytes);
+      }
+    }
+  });
+
+  std::vector<std::vector<kernels::KvSegment>> segments;
+  for (int64_t h = 0; h < Hkv; ++h) segments.push_back(Segments(f, cache, h, new_k, new_v, rows));
+
+  const int64_t keys = f.window ? std::min(cache.past_len + rows, f.window + kTilePositions) : cache.past_len + rows;
+  const int64_t splits =
+      std::clamp<int64_t>(std::min(keys / kMinSplitKeys, kTargetUnits / (tiles * Hkv)), 1, kTargetUnits);
+  const int64_t tile_rows = std::min(kTilePositions, rows) * group;
+  const int64_t state_floats = tile_rows * (D + 2);
+  float* states = scratch.state.Reserve<float>(tiles * Hkv * splits * state_floats);
+  const auto state_of = [&](int64_t unit) {
+    float* base = states + unit * state_floats;
+    return kernels::SoftmaxState{base, base + tile_rows, base + 2 * tile_rows};
+  };
+  const auto tile_of = [&](int64_t h, int64_t t) {
+    const int64_t first = t * kTilePositions, count = std::min(kTilePositions, rows - first);
+    return kernels::QueryTile{
+        q_tiles + (h * rows + first) * group * D, count * group, D, cache.past_len + first, group, f.window, kv_type};
+  };
+  const auto finish = [&](int64_t h, int64_t t, const kernels::SoftmaxState& state) {
+    kernels::FinishSoftmax(state, tile_of(h, t).rows, D, group, f.num_heads * D,
+                           y + (t * kTilePositions * f.num_heads + h * group) * D);
+  };
+
+  threads.For(tiles * Hkv * splits, [&](int64_t unit) {
+    const int64_t split = unit % splits, t = unit / splits % tiles, h = unit / splits / tiles;
+    const kernels::QueryTile tile = tile_of(h, t);
+    const kernels::SoftmaxState state = state_of(unit);
+    kernels::ResetSoftmax(state, tile.rows, D);
+    const int64_t end = tile.first_position + tile.rows / group;  // one past the last visible key
+    const int64_t begin = f.window ? std::max<int64_t>(0, tile.first_position - f.window + 1) : 0;
+    const int64_t from = begin + (end - begin) * split / splits, to = begin + (end - begin) * (split + 1) / splits;
+    for (const kernels::KvSegment& segment : segments[h]) {
+      const int64_t low = std::max(from, segment.first_position),
+                    high = std::min(to, segment.first_position + segment.rows);
+      if (low >= high) continue;
+      const int64_t skip = (low - segment.first_position) * row_bytes;
+      accumulate(tile,
+                 {static_cast<const uint8_t*>(segment.k) + skip, static_cast<const uint8_t*>(segment.v) + skip, low,
+                  high - low},
+                 state);
+    }
+    if (splits == 1) finish(h, t, state);
+  });
+  if (splits > 1)
+    threads.For(tiles * Hkv, [&](int64_t unit) {
+      const int64_t t = unit % tiles, h = unit / tiles;
+      const kernels::SoftmaxState whole = state_of(unit * splits);
+      for (int64_t split = 1; split < splits; ++split)
+        kernels::MergeSoftmax(state_of(unit * splits + split), tile_of(h, t).rows, D, whole);
+      finish(h, t, whole);
+    });
+
+  WritePresent(f, cache, f.present_k_output, cache.past_k, new_k, rows, tensors);
+  WritePresent(f, cache, f.present_v_output, cache.past_v, new_v, rows, tensors);
+}
+
+}  // namespace ryzen_npu_gemma::ep

@@ -1,0 +1,33 @@
+// FlowQKV and FlowKV on the host: one code path. The queries are cut into tiles (a few positions x the heads of one KV
+// head), the keys of a tile into splits; each (tile, split) is one unit of work and the partial softmax states of a
+// tile are merged. So a one-token call with one KV head still uses every thread, and the result does not depend on how
+// many there are.
+#pragma once
+
+#include "ep/src/device/run.h"
+#include "ep/src/device/scratch.h"
+#include "ep/src/plan.h"
+
+namespace ryzen_npu_gemma::ep {
+
+// cos and sin [rows, head_dim / 2] of the positions past_len .. past_len + rows - 1.
+struct RopeTable {
+  Scratch cos_sin;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+};
+void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& threads, RopeTable& table);
+
+struct AttentionScratch {
+  Scratch q, k, v, state;
+};
+
+// Runs one attention launch over `rows` new tokens; q, k, v, y are fp32 [rows, heads * head_dim]. Reads the past,
+// writes the present after that (they may be one buffer). Throws Error when the cache does not hold the call.
+void RunAttention(const FlowAttention& f, int64_t rows, const float* q, const float* k, const float* v, float* y,
+                  const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch);
+
+// past_len as the region's inputs tell it, checked.
+int64_t ReadPastLength(const FlowAttention& f, RunTensors& tensors);
+
+}  // namespace ryzen_npu_gemma::ep

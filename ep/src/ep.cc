@@ -1,0 +1,108 @@
+#include "ep/src/ep.h"
+
+#include <algorithm>
+
+#include "ep/src/compute.h"
+#include "ep/src/graph_reader.h"
+#include "ep/src/partition.h"
+#include "ep/src/placement.h"
+
+namespace ryzen_npu_gemma::ep {
+
+Ep::Ep(const Api& api, WeightStore& weights, Options options, const OrtLogger* logger)
+    : OrtEp{}, api_(api), weights_(weights), options_(std::move(options)), logger_(logger) {
+  ort_version_supported = api.version;
+  GetName = GetNameImpl;
+  GetCapability = GetCapabilityImpl;
+  Compile = CompileImpl;
+  ReleaseNodeComputeInfos = ReleaseNodeComputeInfosImpl;
+  IsConcurrentRunSupported = IsConcurrentRunSupportedImpl;
+}
+
+const char* ORT_API_CALL Ep::GetNameImpl(const OrtEp*) noexcept { return kEpName; }
+
+OrtStatus* ORT_API_CALL Ep::GetCapabilityImpl(OrtEp* self, const OrtGraph* graph,
+                                              OrtEpGraphSupportInfo* support) noexcept {
+  auto& ep = *static_cast<Ep*>(self);
+  return Guard(ep.api_, [&] { ep.Claim(graph, support); });
+}
+
+// ORT calls this more than once for a session (before functions are inlined, and after), and for the bodies of control
+// flow: it must only look. A status returned from here is logged and dropped, so a refusal is kept for Compile, which
+// ORT listens to.
+void Ep::Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support) {
+  const OrtNode* parent = nullptr;
+  api_.Check(api_.ort->Graph_GetParentNode(graph, &parent));
+  if (parent) return;
+
+  const ReadGraphResult read = ReadGraph(api_, graph, ReadConstants::kSmall);
+  const Policy policy = Decide(read.graph);
+  activations_ = policy.activations;
+  failure_.clear();
+
+  const std::string refused = RefusedNodes(read.graph, policy);
+  std::vector<bool> claimed;
+  for (const Decision& decision : policy.decisions) claimed.push_back(decision.claimed);
+  if (!refused.empty() && options_.strict) {
+    failure_ = "strict: these nodes would run on the CPU EP: " + refused;
+    for (std::size_t i = 0; i < claimed.size(); ++i)
+      claimed[i] = claimed[i] || policy.decisions[i].claimable;  // so that Compile is called
+  } else if (!refused.empty()) {
+    api_.Log(logger_, ORT_LOGGING_LEVEL_WARNING, "RyzenNPUGemmaEP leaves to the CPU EP: " + refused);
+  }
+  if (options_.log_partition_summary)
+    api_.Log(logger_, ORT_LOGGING_LEVEL_WARNING, "RyzenNPUGemmaEP " + PlacementSummary(policy));
+  if (!options_.placement_report.empty()) {
+    try {
+      WritePlacementReport(options_.placement_report, read.graph, policy);
+    } catch (const Error& e) {
+      failure_ = e.what();
+    }
+  }
+
+  OrtNodeFusionOptions fusion{};
+  fusion.ort_version_supported = api_.version;
+  fusion.drop_constant_initializers = true;  // the plan holds its own copy, packed for the host
+  for (const std::vector<int>& region : Partition(read.graph, claimed)) {
+    std::vector<const OrtNode*> nodes;
+    for (int i : region) nodes.push_back(read.nodes[i]);
+    api_.Check(api_.ep->EpGraphSupportInfo_AddNodesToFuse(support, nodes.data(), nodes.size(), &fusion));
+  }
+}
+
+OrtStatus* ORT_API_CALL Ep::CompileImpl(OrtEp* self, const OrtGraph** graphs, const OrtNode** fused_nodes, size_t count,
+                                        OrtNodeComputeInfo** infos, OrtNode**) noexcept {
+  auto& ep = *static_cast<Ep*>(self);
+  std::fill_n(infos, count, nullptr);
+  OrtStatus* status = Guard(ep.api_, [&] {
+    if (!ep.failure_.empty()) throw Error(ErrorCode::kFail, "RyzenNPUGemmaEP: " + ep.failure_);
+    for (size_t i = 0; i < count; ++i) infos[i] = ep.CompileRegion(graphs[i], fused_nodes[i]);
+  });
+  if (status) {
+    ReleaseNodeComputeInfosImpl(self, infos, count);
+    std::fill_n(infos, count, nullptr);
+  }
+  return status;
+}
+
+OrtNodeComputeInfo* Ep::CompileRegion(const OrtGraph* graph, const OrtNode* fused_node) {
+  const ReadGraphResult read = ReadGraph(api_, graph, ReadConstants::kAll);
+  const Policy policy = Decide(read.graph, activations_);
+  for (std::size_t i = 0; i < policy.decisions.size(); ++i)
+    if (const Decision& d = policy.decisions[i]; !d.claimed)
+      throw Error(ErrorCode::kFail, "RyzenNPUGemmaEP: node " + read.graph.nodes[i].name +
+                                        " was claimed and is refused now: " + d.reason + " (" + d.value + ")");
+  return new ComputeInfo(
+      api_, BuildPlan(read.graph, policy, InputNames(api_, fused_node), OutputNames(api_, fused_node), weights_));
+}
+
+void ORT_API_CALL Ep::ReleaseNodeComputeInfosImpl(OrtEp*, OrtNodeComputeInfo** infos, size_t count) noexcept {
+  for (size_t i = 0; i < count; ++i) delete static_cast<ComputeInfo*>(infos[i]);
+}
+
+OrtStatus* ORT_API_CALL Ep::IsConcurrentRunSupportedImpl(OrtEp*, bool* supported) noexcept {
+  *supported = true;
+  return nullptr;
+}
+
+}  // namespace ryzen_npu_gemma::ep

@@ -1,0 +1,38 @@
+// One session's execution provider: claims regions (GetCapability) and compiles them (Compile).
+#pragma once
+
+#include <string>
+
+#include "ep/src/options.h"
+#include "ep/src/ort.h"
+#include "ep/src/policy.h"
+#include "ep/src/weights.h"
+
+namespace ryzen_npu_gemma::ep {
+
+class Ep : public OrtEp {
+ public:
+  Ep(const Api& api, WeightStore& weights, Options options, const OrtLogger* logger);
+
+ private:
+  static const char* ORT_API_CALL GetNameImpl(const OrtEp* self) noexcept;
+  static OrtStatus* ORT_API_CALL GetCapabilityImpl(OrtEp* self, const OrtGraph* graph,
+                                                   OrtEpGraphSupportInfo* support) noexcept;
+  static OrtStatus* ORT_API_CALL CompileImpl(OrtEp* self, const OrtGraph** graphs, const OrtNode** fused_nodes,
+                                             size_t count, OrtNodeComputeInfo** infos,
+                                             OrtNode** context_nodes) noexcept;
+  static void ORT_API_CALL ReleaseNodeComputeInfosImpl(OrtEp* self, OrtNodeComputeInfo** infos, size_t count) noexcept;
+  static OrtStatus* ORT_API_CALL IsConcurrentRunSupportedImpl(OrtEp* self, bool* supported) noexcept;
+
+  void Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support);
+  OrtNodeComputeInfo* CompileRegion(const OrtGraph* graph, const OrtNode* fused_node);
+
+  const Api api_;
+  WeightStore& weights_;
+  const Options options_;
+  const OrtLogger* logger_;
+  Activations activations_;  // of the whole graph, as GetCapability last saw it
+  std::string failure_;      // why the session may not be made; Compile reports it
+};
+
+}  // namespace ryzen_npu_gemma::ep

@@ -1,0 +1,41 @@
+// The session options of the EP, ep.ryzennpugemmaep.<key>: one table gives the parser, the errors and the docs.
+#pragma once
+
+#include <map>
+#include <string>
+
+namespace ryzen_npu_gemma::ep {
+
+enum class DeviceChoice { kAuto, kNpu, kHost };
+
+struct Options {
+  DeviceChoice device = DeviceChoice::kAuto;
+  bool strict = false;
+  bool log_partition_summary = false;
+  std::string placement_report;  // path; empty: none
+};
+
+inline constexpr char kOptionPrefix[] = "ep.ryzennpugemmaep.";
+
+struct OptionDoc {
+  const char* key;
+  const char* values;
+  const char* fallback;
+  const char* doc;
+};
+inline constexpr OptionDoc kOptionDocs[] = {
+    {"device", "auto|npu|host", "auto",
+     "where claimed nodes run; npu fails where there is no NPU, auto takes the CPU then and says so"},
+    {"strict", "0|1", "0",
+     "1: creating the session fails, with the list of nodes and reasons, when a node of a kind that the EP takes would "
+     "run on the CPU EP"},
+    {"accuracy", "exact", "exact", "exact: fp32 activations and accumulation"},
+    {"placement_report", "path", "",
+     "writes one line for each node the EP was shown: where it runs, or why not (tab-separated)"},
+    {"log_partition_summary", "0|1", "0", "1: logs how many nodes and what share of the multiply-adds the EP took"},
+};
+
+// Reads the entries whose key starts with kOptionPrefix; others are not ours. Throws Error for an unknown key or value.
+Options ParseOptions(const std::map<std::string, std::string>& session_config);
+
+}  // namespace ryzen_npu_gemma::ep

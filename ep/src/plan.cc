@@ -1,0 +1,259 @@
+#include "ep/src/plan.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <optional>
+
+#include "ep/src/error.h"
+
+namespace ryzen_npu_gemma::ep {
+namespace {
+
+class Builder {
+ public:
+  Builder(const Graph& graph, const Policy& policy, const std::vector<std::string>& input_names,
+          const std::vector<std::string>& output_names, WeightStore& weights)
+      : graph_(graph), policy_(policy), weights_(weights) {
+    for (std::size_t i = 0; i < input_names.size(); ++i) input_index_[input_names[i]] = static_cast<int>(i);
+    for (std::size_t i = 0; i < output_names.size(); ++i) output_index_[output_names[i]] = static_cast<int>(i);
+    for (const auto& name : input_names) plan_.inputs.push_back({name, DataType::kOther, PlanInput::Role::kScalar});
+    plan_.outputs = output_names;
+    operands_.resize(graph.values.size());
+    remaining_uses_.resize(graph.values.size());
+    for (std::size_t i = 0; i < graph.values.size(); ++i)
+      remaining_uses_[i] = static_cast<int>(graph.values[i].consumers.size());
+    done_.resize(graph.nodes.size());
+  }
+
+  Plan Build() {
+    for (int i = 0; i < static_cast<int>(graph_.nodes.size()); ++i) {
+      if (!done_[i]) Lower(i);
+      for (int input : graph_.nodes[i].inputs) Release(input);
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  const Value& ValueOf(int value) const { return graph_.values.at(value); }
+
+  void Lower(int index) {
+    const Node& n = graph_.nodes[index];
+    if (n.op_type == "EmbedNBits") {
+      plan_.launches.push_back(Embed{BindInput(n.inputs[0], PlanInput::Role::kIds), Weight(n),
+                                     AttributeOr(n, "scale", 1.0f), Define(n.outputs[0])});
+    } else if (n.op_type == "RMSNormalization") {
+      plan_.launches.push_back(
+          RmsNorm{Read(n.inputs[0]), Floats(n.inputs[1]), AttributeOr(n, "epsilon", 1e-5f), Define(n.outputs[0])});
+    } else if (n.op_type == "MatMulNBits") {
+      LowerMatMul(index);
+    } else if (n.op_type == "FlowQKV" || n.op_type == "FlowKV") {
+      LowerFlow(n);
+    } else if (n.op_type == "Gelu") {
+      LowerGelu(index);
+    } else if (n.op_type == "Add" || n.op_type == "Mul") {
+      plan_.launches.push_back(
+          Elementwise{n.op_type == "Mul", Read(n.inputs[0]), Read(n.inputs[1]), Define(n.outputs[0])});
+    } else if (n.op_type == "Gather") {
+      plan_.launches.push_back(LastRow{Read(n.inputs[0]), Define(n.outputs[0])});
+    } else {
+      throw Error(ErrorCode::kFail,
+                  "plan: node " + n.name + " of type " + n.op_type + " was claimed but has no lowering");
+    }
+  }
+
+  // The MatMulNBits nodes that read the same activation (q, k, v; gate, up) become one launch.
+  void LowerMatMul(int index) {
+    const int a = graph_.nodes[index].inputs[0];
+    MatMul launch{Read(a), {}, {}};
+    for (int i : ConsumersFrom(a, index)) {
+      const Node& n = graph_.nodes[i];
+      if (n.op_type != "MatMulNBits" || n.inputs[0] != a) continue;
+      launch.w.push_back(Weight(n));
+      launch.y.push_back(Define(n.outputs[0]));
+      done_[i] = true;
+    }
+    plan_.launches.push_back(std::move(launch));
+  }
+
+  // gelu(gate) * up is one launch when nothing else reads the gelu; it then runs where the Mul stands.
+  void LowerGelu(int index) {
+    const Node& n = graph_.nodes[index];
+    const Value& y = ValueOf(n.outputs[0]);
+    if (!output_index_.contains(y.name) && y.consumers.size() == 1) {
+      const Node& mul = graph_.nodes[y.consumers[0]];
+      const int up = mul.inputs[0] == n.outputs[0] ? mul.inputs[1] : mul.inputs[0];
+      if (mul.op_type == "Mul" && IsComputed(up)) {
+        plan_.launches.push_back(GeluMul{Read(n.inputs[0]), Read(up), Define(mul.outputs[0])});
+        done_[y.consumers[0]] = true;
+        return;
+      }
+    }
+    plan_.launches.push_back(Gelu{Read(n.inputs[0]), Define(n.outputs[0])});
+  }
+
+  void LowerFlow(const Node& n) {
+    FlowAttention f;
+    f.q = Read(n.inputs[0]);
+    f.k = Read(n.inputs[1]);
+    f.v = Read(n.inputs[2]);
+    f.past_k_input = BindInput(n.inputs[3], PlanInput::Role::kPast);
+    f.past_v_input = BindInput(n.inputs[4], PlanInput::Role::kPast);
+    f.q_norm = Floats(n.inputs[5]);
+    f.k_norm = Floats(n.inputs[6]);
+    f.past_len_input = BindInput(n.inputs[7], PlanInput::Role::kScalar);
+    f.shared_input = BindInput(n.inputs[8], PlanInput::Role::kScalar);
+    f.present_k_output = Output(n.outputs[1]);
+    f.present_v_output = Output(n.outputs[2]);
+    f.num_heads = AttributeOr<int64_t>(n, "num_heads", 0);
+    f.kv_num_heads = AttributeOr<int64_t>(n, "kv_num_heads", 0);
+    f.head_dim = static_cast<int64_t>(f.q_norm.size());
+    f.window = AttributeOr<int64_t>(n, "window", 0);
+    f.scale = AttributeOr(n, "scale", 0.0f);
+    f.eps = AttributeOr(n, "eps", 0.0f);
+    f.rope = RopeIndex({AttributeOr(n, "rope_theta", 0.0f), AttributeOr(n, "rope_factor", 1.0f), f.head_dim});
+    f.kv_type = ValueOf(n.inputs[3]).type;
+    f.name = n.name;
+    f.y = Define(n.outputs[0]);
+    plan_.launches.push_back(std::move(f));
+  }
+
+  std::vector<int> ConsumersFrom(int value, int first) const {
+    std::vector<int> nodes = ValueOf(value).consumers;
+    std::erase_if(nodes, [&](int i) { return i < first || done_[i]; });
+    std::sort(nodes.begin(), nodes.end());
+    nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+    return nodes;
+  }
+
+  bool IsComputed(int value) const {
+    return operands_[value].has_value() || input_index_.contains(ValueOf(value).name);
+  }
+
+  // ---- inputs and outputs of the region
+
+  int BindInput(int value, PlanInput::Role role) {
+    const Value& v = ValueOf(value);
+    const auto it = input_index_.find(v.name);
+    if (it == input_index_.end())
+      throw Error(ErrorCode::kFail, "plan: value " + v.name + " is not an input of the region");
+    PlanInput& input = plan_.inputs[it->second];
+    input.type = v.type;
+    input.role = role;
+    if (role == PlanInput::Role::kIds) input.rows = RowsIndex(RowsKey(v, v.shape.at(1)));
+    return it->second;
+  }
+
+  int Output(int value) const {
+    const auto it = output_index_.find(ValueOf(value).name);
+    return it == output_index_.end() ? -1 : it->second;
+  }
+
+  // ---- activations
+
+  Operand Read(int value) {
+    if (operands_[value]) return *operands_[value];
+    const Value& v = ValueOf(value);
+    Operand operand = Shape(v);
+    operand.place = Operand::Place::kInput;
+    operand.index = BindInput(value, PlanInput::Role::kActivation);
+    plan_.inputs[operand.index].rows = operand.rows;
+    plan_.inputs[operand.index].width = operand.width;
+    operands_[value] = operand;
+    return operand;
+  }
+
+  Operand Define(int value) {
+    Operand operand = Shape(ValueOf(value));
+    if (const int output = Output(value); output >= 0) {
+      operand.place = Operand::Place::kOutput;
+      operand.index = output;
+    } else {
+      operand.place = Operand::Place::kBuffer;
+      operand.index = TakeBuffer(operand);
+    }
+    operands_[value] = operand;
+    return operand;
+  }
+
+  Operand Shape(const Value& v) {
+    const auto it = policy_.activations.find(v.name);
+    if (it == policy_.activations.end()) throw Error(ErrorCode::kFail, "plan: value " + v.name + " has no known shape");
+    return {Operand::Place::kBuffer, 0, RowsIndex(it->second.rows), it->second.width};
+  }
+
+  int TakeBuffer(const Operand& like) {
+    for (std::size_t i = 0; i < free_.size(); ++i) {
+      const Operand& buffer = plan_.buffers[free_[i]];
+      if (buffer.rows != like.rows || buffer.width != like.width) continue;
+      const int index = free_[i];
+      free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(i));
+      return index;
+    }
+    plan_.buffers.push_back(like);
+    return static_cast<int>(plan_.buffers.size()) - 1;
+  }
+
+  // A buffer is free again when the node that is its value's last reader, in the graph's order, has been passed.
+  // Launches that were moved forward (grouped matmuls, GeGLU) only read earlier than that.
+  void Release(int value) {
+    if (value < 0 || --remaining_uses_[value] > 0 || !operands_[value]) return;
+    if (operands_[value]->place == Operand::Place::kBuffer) free_.push_back(operands_[value]->index);
+  }
+
+  int RowsIndex(const std::string& name) {
+    auto& symbols = plan_.row_symbols;
+    const auto it = std::find_if(symbols.begin(), symbols.end(), [&](const RowSymbol& s) { return s.name == name; });
+    if (it != symbols.end()) return static_cast<int>(it - symbols.begin());
+    symbols.push_back({name, name.starts_with('=') ? std::stoll(name.substr(1)) : -1});
+    return static_cast<int>(symbols.size()) - 1;
+  }
+
+  int RopeIndex(const Rope& rope) {
+    const auto it = std::find(plan_.ropes.begin(), plan_.ropes.end(), rope);
+    if (it != plan_.ropes.end()) return static_cast<int>(it - plan_.ropes.begin());
+    plan_.ropes.push_back(rope);
+    return static_cast<int>(plan_.ropes.size()) - 1;
+  }
+
+  // ---- constants
+
+  std::vector<float> Floats(int value) const {
+    const Value& v = ValueOf(value);
+    if (!v.constant.data || v.constant.bytes % sizeof(float))
+      throw Error(ErrorCode::kFail, "plan: constant " + v.name + " has no float data");
+    std::vector<float> floats(v.constant.bytes / sizeof(float));
+    std::memcpy(floats.data(), v.constant.data, v.constant.bytes);
+    return floats;
+  }
+
+  std::shared_ptr<const PackedMatrix> Weight(const Node& n) {
+    auto& matrix = matrices_[n.inputs[1]];
+    if (!matrix) {
+      const kernels::NBitsShape shape{AttributeOr<int64_t>(n, "N", 0), AttributeOr<int64_t>(n, "K", 0),
+                                      static_cast<int>(AttributeOr<int64_t>(n, "bits", 4))};
+      matrix = weights_.Get(ValueOf(n.inputs[1]), shape);
+    }
+    return matrix;
+  }
+
+  const Graph& graph_;
+  const Policy& policy_;
+  WeightStore& weights_;
+  Plan plan_;
+  std::map<std::string, int, std::less<>> input_index_, output_index_;
+  std::vector<std::optional<Operand>> operands_;  // by value
+  std::vector<int> remaining_uses_;               // by value
+  std::vector<bool> done_;                        // by node
+  std::vector<int> free_;                         // buffers
+  std::map<int, std::shared_ptr<const PackedMatrix>> matrices_;
+};
+
+}  // namespace
+
+Plan BuildPlan(const Graph& graph, const Policy& policy, const std::vector<std::string>& input_names,
+               const std::vector<std::string>& output_names, WeightStore& weights) {
+  return Builder(graph, policy, input_names, output_names, weights).Build();
+}
+
+}  // namespace ryzen_npu_gemma::ep

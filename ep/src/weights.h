@@ -1,0 +1,33 @@
+// Packed weight matrices, one copy in the process: sessions of the same model (prefill and decode, several clients)
+// share them.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "ep/src/graph.h"
+#include "kernels/aligned_buffer.h"
+#include "kernels/matmul_nbits/matmul_nbits.h"
+
+namespace ryzen_npu_gemma::ep {
+
+struct PackedMatrix {
+  kernels::NBitsShape shape;
+  kernels::AlignedBuffer data;
+};
+
+class WeightStore {
+ public:
+  // The packed form of constant `w`, which holds the Q4NX blocks of an [N, K] matrix. A weight in an external data file
+  // is known by its place in it (file identity, size and time of change) and packed once for all sessions that live; a
+  // weight inside a model is packed for this caller alone. Throws Error when the bytes are not what the shape needs.
+  std::shared_ptr<const PackedMatrix> Get(const Value& w, const kernels::NBitsShape& shape);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::weak_ptr<const PackedMatrix>> live_;
+};
+
+}  // namespace ryzen_npu_gemma::ep

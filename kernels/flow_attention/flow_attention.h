@@ -5,11 +5,12 @@
 //   y_r = sum_p softmax(score(r, .))_p v_p    over the keys p that row r may see:  p <= pos_r, and p > pos_r - window
 //
 // A tile is `rows` query rows of one KV head. Its rows are (position, head) pairs, heads fastest:
-// row r asks at position first_position + r / group, where group = query heads per KV head. So each K and V byte that is
-// read serves all the query heads of its group.
+// row r asks at position first_position + r / group, where group = query heads per KV head. So each K and V byte that
+// is read serves all the query heads of its group.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace ryzen_npu_gemma::kernels {
 
@@ -23,10 +24,12 @@ struct KvSegment {
   int64_t rows = 0;
 };
 
+inline constexpr int64_t kMaxHeadDim = 512;
+
 struct QueryTile {
   const float* q = nullptr;  // [rows, head_dim]
   int64_t rows = 0;
-  int64_t head_dim = 0;
+  int64_t head_dim = 0;  // at most kMaxHeadDim
   int64_t first_position = 0;
   int64_t group = 1;
   int64_t window = 0;  // 0: global; else a key is seen iff position > query position - window
@@ -45,6 +48,10 @@ void ResetSoftmax(const SoftmaxState& state, int64_t rows, int64_t head_dim);  /
 // Streams the keys of one segment through the state; keys that no row may see are skipped, not masked.
 using FlowAccumulateFn = void (*)(const QueryTile& tile, const KvSegment& segment, const SoftmaxState& state);
 FlowAccumulateFn SelectFlowAccumulate();
+
+#define KERNEL(required, name) std::remove_pointer_t<FlowAccumulateFn> name;
+#include "kernels/flow_attention/kernels.inc"
+#undef KERNEL
 
 // into += part, both over the same rows.
 void MergeSoftmax(const SoftmaxState& part, int64_t rows, int64_t head_dim, const SoftmaxState& into);

@@ -3,10 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace ryzen_npu_gemma::kernels {
 
 using GeluMulFn = void (*)(const float* gate, const float* up, int64_t n, float* y);
 GeluMulFn SelectGeluMul();
+
+#define KERNEL(required, name) std::remove_pointer_t<GeluMulFn> name;
+#include "kernels/gelu_mul/kernels.inc"
+#undef KERNEL
 
 }  // namespace ryzen_npu_gemma::kernels

@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/aligned_buffer.h"
 
@@ -34,7 +35,8 @@ struct NBitsShape {
 
   int64_t strips() const { return (N + kStripRows - 1) / kStripRows; }
   int64_t groups() const { return K / 32; }
-  int64_t strip_bytes() const { return groups() * (bits == 4 ? kStripGroupBytes4 : kStripGroupBytes8); }
+  int64_t group_bytes() const { return bits == 4 ? kStripGroupBytes4 : kStripGroupBytes8; }
+  int64_t strip_bytes() const { return groups() * group_bytes(); }
   int64_t packed_bytes() const { return strips() * strip_bytes(); }
 };
 
@@ -50,5 +52,9 @@ using MatMulNBitsFn = void (*)(const NBitsShape& shape, const float* a, int64_t 
                                int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy);
 
 MatMulNBitsFn SelectMatMulNBits();
+
+#define KERNEL(required, name) std::remove_pointer_t<MatMulNBitsFn> name;
+#include "kernels/matmul_nbits/kernels.inc"
+#undef KERNEL
 
 }  // namespace ryzen_npu_gemma::kernels

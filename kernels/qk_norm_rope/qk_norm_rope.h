@@ -1,8 +1,9 @@
-// One head's row of q or k before attention: RMSNorm over head_dim (weight holds 1 + w), then RoPE (half-split, NeoX), then a
-// scale. y[i] = n[i] cos[i] - n[i + D/2] sin[i];  y[i + D/2] = n[i + D/2] cos[i] + n[i] sin[i];  i < D/2.
+// One head's row of q or k before attention: RMSNorm over head_dim (weight holds 1 + w), then RoPE (half-split, NeoX),
+// then a scale. y[i] = n[i] cos[i] - n[i + D/2] sin[i];  y[i + D/2] = n[i + D/2] cos[i] + n[i] sin[i];  i < D/2.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace ryzen_npu_gemma::kernels {
 
@@ -15,5 +16,9 @@ void RopeAngles(const float* inv_freq, int64_t head_dim, int64_t position, float
 using QkNormRopeFn = void (*)(const float* x, const float* weight, float eps, const float* cos, const float* sin,
                               float scale, int64_t head_dim, float* y);
 QkNormRopeFn SelectQkNormRope();
+
+#define KERNEL(required, name) std::remove_pointer_t<QkNormRopeFn> name;
+#include "kernels/qk_norm_rope/kernels.inc"
+#undef KERNEL
 
 }  // namespace ryzen_npu_gemma::kernels

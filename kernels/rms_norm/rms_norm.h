@@ -3,10 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace ryzen_npu_gemma::kernels {
 
 using RmsNormFn = void (*)(const float* x, const float* weight, float eps, int64_t rows, int64_t D, float* y);
 RmsNormFn SelectRmsNorm();
+
+#define KERNEL(required, name) std::remove_pointer_t<RmsNormFn> name;
+#include "kernels/rms_norm/kernels.inc"
+#undef KERNEL
 
 }  // namespace ryzen_npu_gemma::kernels

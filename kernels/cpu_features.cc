@@ -1,0 +1,25 @@
+#include "kernels/cpu_features.h"
+
+namespace ryzen_npu_gemma::kernels {
+
+namespace {
+
+uint32_t Detect() {
+  uint32_t features = kAnyCpu;
+#ifdef __x86_64__
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    features |= kAvx2;
+  }
+#endif
+  return features;
+}
+
+}  // namespace
+
+uint32_t CpuFeatures() {
+  static const uint32_t features = Detect();
+  return features;
+}
+
+}  // namespace ryzen_npu_gemma::kernels

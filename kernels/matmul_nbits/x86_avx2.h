@@ -1,0 +1,15 @@
+// The two AVX2 engines behind MatMulNBitsAvx2: FusedDqp for one row of activations, TiledMatMul for more.
+// Operands as in matmul_nbits.h.
+#pragma once
+
+#include "kernels/matmul_nbits/matmul_nbits.h"
+
+namespace ryzen_npu_gemma::kernels::avx2 {
+
+void FusedDqp(const NBitsShape& shape, const float* a, const uint8_t* packed, int64_t strip_begin, int64_t strip_end,
+              float* y);
+
+void TiledMatMul(const NBitsShape& shape, const float* a, int64_t M, int64_t lda, const uint8_t* packed,
+                 int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy);
+
+}  // namespace ryzen_npu_gemma::kernels::avx2

@@ -1,0 +1,248 @@
+#include "kernels/matmul_nbits/matmul_nbits.h"
+
+#include <limits>
+#include <sstream>
+#include <tuple>
+
+#include "kernels/float16.h"
+#include "kernels/q4nx.h"
+#include "tests/kernels/kernel_test.h"
+
+namespace ryzen_npu_gemma::kernels {
+namespace {
+
+constexpr KernelRow<MatMulNBitsFn> kRows[] = {
+#define KERNEL(required, name) {#name, required, name},
+#include "kernels/matmul_nbits/kernels.inc"
+#undef KERNEL
+};
+
+std::string Describe(const NBitsShape& shape) {
+  std::ostringstream name;
+  name << "N" << shape.N << "K" << shape.K << "B" << shape.bits;
+  return name.str();
+}
+
+uint16_t FloatToBfloat16(float x) { return static_cast<uint16_t>(std::bit_cast<uint32_t>(x) >> 16); }
+
+// Blocks of the file with weights of about 1; the padding holds rubbish, as a hostile file's may.
+std::vector<uint8_t> RandomBlocks(const NBitsShape& shape, uint32_t seed) {
+  std::mt19937 engine(seed);
+  std::uniform_real_distribution<float> scale(0.05f, 0.2f);
+  const int64_t block_bytes = q4nx::BlockBytes(shape.bits);
+  std::vector<uint8_t> blocks(static_cast<std::size_t>(q4nx::BlockCount(shape.N, shape.K) * block_bytes));
+  for (uint8_t& byte : blocks) byte = static_cast<uint8_t>(engine());
+  for (std::size_t block = 0; block < blocks.size(); block += static_cast<std::size_t>(block_bytes)) {
+    for (std::size_t i = 0; i < 256; ++i) {
+      const float s = shape.bits == 4 ? scale(engine) : scale(engine) / 16;
+      const uint16_t scale16 = FloatToBfloat16(s);
+      const uint16_t min16 = FloatToBfloat16(-8.3f * s);
+      std::memcpy(&blocks[block + i * 2], &scale16, 2);
+      if (shape.bits == 4) std::memcpy(&blocks[block + 512 + i * 2], &min16, 2);
+    }
+  }
+  return blocks;
+}
+
+struct Weight {
+  float scale;
+  float min;
+  int code;
+
+  double value() const { return static_cast<double>(scale) * code + min; }
+  float rounded() const { return scale * static_cast<float>(code) + min; }
+  bool operator==(const Weight&) const = default;
+};
+
+uint16_t Read16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | p[1] << 8); }
+
+// A scalar reading of kernels/q4nx.h.
+Weight WeightOfBlocks(const NBitsShape& shape, const std::vector<uint8_t>& blocks, int64_t n, int64_t k) {
+  const int64_t block = n / 32 * ((shape.K + 255) / 256) + k / 256;
+  const uint8_t* bytes = blocks.data() + block * q4nx::BlockBytes(shape.bits);
+  const int64_t r = n % 32, c = k % 256, parameter = c / 32 * 32 + r;
+  const float scale = Bfloat16ToFloat(Read16(bytes + parameter * 2));
+  if (shape.bits == 8) {
+    return {scale, 0, static_cast<int8_t>(bytes[512 + r / 16 * 4096 + c * 16 + r % 16])};
+  }
+  const uint8_t pair = bytes[1024 + r / 16 * 2048 + c * 8 + r % 16 / 2];
+  return {scale, Bfloat16ToFloat(Read16(bytes + 512 + parameter * 2)), r % 2 == 0 ? pair & 15 : pair >> 4};
+}
+
+// A scalar reading of matmul_nbits.h.
+Weight WeightOfStrips(const NBitsShape& shape, const uint8_t* packed, int64_t n, int64_t k) {
+  const uint8_t* group = packed + n / 16 * shape.strip_bytes() + k / 32 * shape.group_bytes();
+  const int64_t r = n % 16, c = k % 32;
+  const float scale = Bfloat16ToFloat(Read16(group + r * 2));
+  if (shape.bits == 8) return {scale, 0, static_cast<int8_t>(group[32 + c / 4 * 64 + r * 4 + c % 4])};
+  const uint8_t byte = group[64 + c / 8 * 64 + r * 4 + c % 8 / 2];
+  return {scale, Bfloat16ToFloat(Read16(group + 32 + r * 2)), c % 2 == 0 ? byte & 15 : byte >> 4};
+}
+
+class Matrix {
+ public:
+  Matrix(const NBitsShape& shape, uint32_t seed) : Matrix(shape, RandomBlocks(shape, seed)) {}
+  Matrix(const NBitsShape& shape, std::vector<uint8_t> blocks)
+      : shape_(shape), blocks_(std::move(blocks)), packed_(static_cast<std::size_t>(shape.packed_bytes())) {
+    PackStrips(shape_, blocks_.data(), 0, shape_.strips(), packed_.data());
+  }
+
+  const NBitsShape& shape() const { return shape_; }
+  const uint8_t* packed() const { return packed_.data(); }
+  uint8_t* packed() { return packed_.data(); }
+  Weight weight(int64_t n, int64_t k) const { return WeightOfBlocks(shape_, blocks_, n, k); }
+
+ private:
+  NBitsShape shape_;
+  std::vector<uint8_t> blocks_;
+  AlignedBuffer packed_;
+};
+
+// --- PackStrips ------------------------------------------------------------------------------------------------------
+
+class PackStripsTest : public testing::TestWithParam<NBitsShape> {};
+
+TEST_P(PackStripsTest, EveryWeightKeepsItsPlaceAndPaddingIsZero) {
+  const NBitsShape shape = GetParam();
+  const std::vector<uint8_t> blocks = RandomBlocks(shape, 1);
+  Guarded<uint8_t> packed(static_cast<std::size_t>(shape.packed_bytes()));
+  const int64_t middle = shape.strips() / 2;
+  PackStrips(shape, blocks.data(), 0, middle, packed.data());
+  PackStrips(shape, blocks.data(), middle, shape.strips(), packed.data());
+  for (int64_t n = 0; n < shape.strips() * 16; ++n) {
+    for (int64_t k = 0; k < shape.K; ++k) {
+      const Weight expected = n < shape.N ? WeightOfBlocks(shape, blocks, n, k) : Weight{0, 0, 0};
+      ASSERT_EQ(WeightOfStrips(shape, packed.data(), n, k), expected) << "n " << n << " k " << k;
+    }
+  }
+  EXPECT_TRUE(packed.Intact());
+}
+
+TEST_P(PackStripsTest, TouchesOnlyItsStrips) {
+  const NBitsShape shape = GetParam();
+  const std::vector<uint8_t> blocks = RandomBlocks(shape, 1);
+  const auto strip_bytes = static_cast<std::size_t>(shape.strip_bytes());
+  Guarded<uint8_t> packed(static_cast<std::size_t>(shape.packed_bytes()));
+  PackStrips(shape, blocks.data(), shape.strips() - 1, shape.strips(), packed.data());
+  for (std::size_t i = 0; i < static_cast<std::size_t>(shape.strips() - 1) * strip_bytes; ++i) {
+    ASSERT_TRUE(packed.Untouched(i));
+  }
+  EXPECT_TRUE(packed.Intact());
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, PackStripsTest,
+                         testing::Values(NBitsShape{16, 32, 4}, NBitsShape{1, 256, 4}, NBitsShape{40, 640, 4},
+                                         NBitsShape{37, 1152, 4}, NBitsShape{16, 32, 8}, NBitsShape{33, 640, 8}),
+                         [](const auto& info) { return Describe(info.param); });
+
+// --- The matrix product ----------------------------------------------------------------------------------------------
+
+using MatMulCase = std::tuple<KernelRow<MatMulNBitsFn>, NBitsShape>;
+
+class MatMulNBitsTest : public testing::TestWithParam<MatMulCase> {
+ protected:
+  void SetUp() override {
+    const KernelRow<MatMulNBitsFn> row = std::get<0>(GetParam());
+    if (!row.supported()) GTEST_SKIP() << "this CPU has not what " << row.name << " needs";
+  }
+  MatMulNBitsFn kernel() const { return std::get<0>(GetParam()).fn; }
+  NBitsShape shape() const { return std::get<1>(GetParam()); }
+};
+
+constexpr int64_t kRowCounts[] = {0, 1, 2, 3, 5, 6, 7, 64, 65};
+
+TEST_P(MatMulNBitsTest, ErrorIsWithinTwiceThatOfIdealFp32) {
+  const Matrix w(shape(), 2);
+  const int64_t N = shape().N, K = shape().K, lda = K + 3, ldy = N + 5;
+  std::vector<Weight> weights;
+  for (int64_t n = 0; n < N; ++n) {
+    for (int64_t k = 0; k < K; ++k) weights.push_back(w.weight(n, k));
+  }
+  for (const int64_t M : kRowCounts) {
+    SCOPED_TRACE("M " + std::to_string(M));
+    const std::vector<float> values = RandomFloats(static_cast<std::size_t>(M * lda + 1), 3);
+    const float* a = values.data() + 1;  // not aligned
+    Guarded<float> y(static_cast<std::size_t>(M * ldy), 1);
+    const int64_t middle = shape().strips() / 2;
+    kernel()(shape(), a, M, lda, w.packed(), middle, shape().strips(), y.data(), ldy);
+    for (int64_t m = 0; m < M; ++m) {
+      for (int64_t n = 0; n < middle * 16; ++n) ASSERT_TRUE(y.Untouched(static_cast<std::size_t>(m * ldy + n)));
+    }
+    kernel()(shape(), a, M, lda, w.packed(), 0, middle, y.data(), ldy);
+    ErrorRule rule;
+    for (int64_t m = 0; m < M; ++m) {
+      if (M > 7 && m % 9 != 1) continue;
+      for (int64_t n = 0; n < N; ++n) {
+        double truth = 0, magnitude = 0;
+        float ideal = 0;
+        for (int64_t k = 0; k < K; ++k) {
+          const Weight& weight = weights[static_cast<std::size_t>(n * K + k)];
+          const float x = a[m * lda + k];
+          truth += x * weight.value();
+          magnitude += std::abs(x * weight.value());
+          ideal += x * weight.rounded();
+        }
+        rule.Add(truth, magnitude, y[static_cast<std::size_t>(m * ldy + n)], ideal);
+      }
+      for (int64_t n = N; n < ldy; ++n) ASSERT_TRUE(y.Untouched(static_cast<std::size_t>(m * ldy + n)));
+    }
+    rule.Check(0x1p-23);
+    EXPECT_TRUE(y.Intact());
+  }
+}
+
+TEST_P(MatMulNBitsTest, SameInputSameBitsHoweverStripsAreSplit) {
+  const Matrix w(shape(), 4);
+  for (const int64_t M : kRowCounts) {
+    const std::vector<float> a = RandomFloats(static_cast<std::size_t>(M * shape().K), 5);
+    std::vector<float> whole(static_cast<std::size_t>(M * shape().N)), split = whole;
+    kernel()(shape(), a.data(), M, shape().K, w.packed(), 0, shape().strips(), whole.data(), shape().N);
+    for (int64_t strip = 0; strip < shape().strips(); ++strip) {
+      kernel()(shape(), a.data(), M, shape().K, w.packed(), strip, strip + 1, split.data(), shape().N);
+    }
+    EXPECT_TRUE(SameBits(whole, split)) << "M " << M;
+  }
+}
+
+TEST_P(MatMulNBitsTest, NanAndInfinityReachTheirRowOnly) {
+  const Matrix w(shape(), 6);
+  for (const int64_t M : {1, 2, 7}) {
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      std::vector<float> a = RandomFloats(static_cast<std::size_t>(M * shape().K), 7);
+      a.back() = bad;
+      std::vector<float> y(static_cast<std::size_t>(M * shape().N));
+      kernel()(shape(), a.data(), M, shape().K, w.packed(), 0, shape().strips(), y.data(), shape().N);
+      for (int64_t i = 0; i < M * shape().N; ++i) {
+        EXPECT_EQ(std::isfinite(y[static_cast<std::size_t>(i)]), i / shape().N != M - 1) << "M " << M << " i " << i;
+      }
+    }
+  }
+}
+
+TEST_P(MatMulNBitsTest, ZeroScaleAndMinimumGiveZero) {
+  std::vector<uint8_t> blocks = RandomBlocks(shape(), 8);
+  const auto block_bytes = static_cast<std::size_t>(q4nx::BlockBytes(shape().bits));
+  for (std::size_t block = 0; block < blocks.size(); block += block_bytes) {
+    std::memset(&blocks[block], 0, shape().bits == 4 ? 1024 : 512);
+  }
+  const Matrix w(shape(), blocks);
+  for (const int64_t M : {1, 6}) {
+    const std::vector<float> a = RandomFloats(static_cast<std::size_t>(M * shape().K), 9);
+    std::vector<float> y(static_cast<std::size_t>(M * shape().N), 1.0f);
+    kernel()(shape(), a.data(), M, shape().K, w.packed(), 0, shape().strips(), y.data(), shape().N);
+    for (const float value : y) EXPECT_EQ(value, 0.0f);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rows, MatMulNBitsTest,
+    testing::Combine(testing::ValuesIn(kRows),
+                     testing::Values(NBitsShape{16, 32, 4}, NBitsShape{1, 64, 4}, NBitsShape{40, 640, 4},
+                                     NBitsShape{37, 1152, 4}, NBitsShape{48, 2048, 4}, NBitsShape{17, 6912, 4},
+                                     NBitsShape{16, 32, 8}, NBitsShape{40, 640, 8}, NBitsShape{37, 2048, 8})),
+    [](const testing::TestParamInfo<MatMulCase>& info) {
+      return std::get<0>(info.param).name + std::string("_") + Describe(std::get<1>(info.param));
+    });
+
+}  // namespace
+}  // namespace ryzen_npu_gemma::kernels

@@ -1,0 +1,1 @@
+"""Exporters, one file a model type of Hugging Face."""

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, checker, helper, numpy_helper
+
 from onnxruntime_ep_ryzen_npu_gemma.decoder import Decoder
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
 from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_plain, encode_prompt
 

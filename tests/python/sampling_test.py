@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
+
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
 from onnxruntime_ep_ryzen_npu_gemma.sampling import GREEDY, Sampler, Sampling, candidates
 

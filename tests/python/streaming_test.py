@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
+from tokenizers import Tokenizer
+
 from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_plain
 from onnxruntime_ep_ryzen_npu_gemma.streaming import TextStream
-from tokenizers import Tokenizer
 
 
 def stream(tokenizer: Tokenizer, ids: list[int]) -> list[str]:

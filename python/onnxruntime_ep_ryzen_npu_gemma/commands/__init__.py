@@ -1,0 +1,1 @@
+"""The commands of `ryzen-npu-gemma`, one a file: `add_parser(subparsers)` and `main(args) -> int`."""

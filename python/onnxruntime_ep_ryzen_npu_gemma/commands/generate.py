@@ -1,0 +1,140 @@
+"""`generate`: continues a text, streaming it to stdout; then what ran where, and how fast, on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
+
+if TYPE_CHECKING:
+    from onnxruntime_ep_ryzen_npu_gemma.generation import Generation
+    from onnxruntime_ep_ryzen_npu_gemma.placement import Placement
+
+__all__ = ["add_parser", "main"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command's arguments."""
+    parser = subparsers.add_parser(
+        "generate",
+        help="continue a text",
+        description="Continues a text. The text streams to stdout, the device and the speed follow on stderr. The "
+        "prompt is plain text: control tokens in it have no effect.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a folder that `convert` wrote")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
+    parser.add_argument(
+        "-n", type=int, default=128, metavar="N", help="generate at most N tokens (default %(default)s)"
+    )
+    parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
+    parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0 is greedy (default %(default)s)")
+    parser.add_argument("--top-k", type=int, default=40, metavar="K", help="0 keeps all tokens (default %(default)s)")
+    parser.add_argument("--top-p", type=float, default=0.95, metavar="P", help="1 keeps all (default %(default)s)")
+    parser.add_argument("--min-p", type=float, default=0.1, metavar="P", help="0 drops none (default %(default)s)")
+    parser.add_argument("--seed", type=int, metavar="N", help="makes the choice of tokens repeatable")
+    parser.add_argument(
+        "--context", type=int, metavar="N", help="tokens that the cache holds (default: as many as needed)"
+    )
+    parser.add_argument("--device", choices=("auto", "npu", "host"), default="auto", help="default %(default)s")
+    parser.add_argument(
+        "--strict", action="store_true", help="fail if a node that we could run is left to the CPU provider"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="default: onnxruntime's choice")
+    parser.add_argument("--json", action="store_true", help="print one object with text, tokens, timings and placement")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Raises:
+        Problem: bad values, a folder that is not a converted model, a prompt that does not fit, no usable device.
+    """
+    from onnxruntime_ep_ryzen_npu_gemma.decoder import Decoder
+    from onnxruntime_ep_ryzen_npu_gemma.generation import Generation
+    from onnxruntime_ep_ryzen_npu_gemma.model_folder import open_model_folder
+    from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_prompt
+    from onnxruntime_ep_ryzen_npu_gemma.sampling import GREEDY, Sampler, Sampling
+    from onnxruntime_ep_ryzen_npu_gemma.session import open_session
+    from onnxruntime_ep_ryzen_npu_gemma.streaming import TextStream
+
+    if args.n < 1:
+        raise Problem("there is nothing to generate", "-n", args.n, "give 1 or more")
+    sampling = GREEDY if args.greedy else Sampling(args.temperature, args.top_k, args.top_p, args.min_p, args.seed)
+    start = time.perf_counter()
+    folder = open_model_folder(args.model)
+    tokenizer = folder.tokenizer()
+    prompt_ids = encode_prompt(tokenizer, args.prompt, folder.bos_id)
+    context = _context(args.context, folder.context_length, len(prompt_ids), args.n)
+    session, placement = open_session(folder.model_path, device=args.device, strict=args.strict, threads=args.threads)
+    generation = Generation(
+        Decoder(session, context, folder.windows), Sampler(sampling), max_tokens=args.n, stop_ids=folder.eos_ids
+    )
+    load_seconds = time.perf_counter() - start
+
+    stream = TextStream(tokenizer)
+    pieces = []
+    for token in generation.run(prompt_ids):
+        pieces.append(stream.add(token))
+        if not args.json:
+            print(pieces[-1], end="", flush=True)
+    pieces.append(stream.finish())
+    if args.json:
+        print(json.dumps(_result("".join(pieces), len(prompt_ids), load_seconds, generation, placement)))
+    else:
+        print(pieces[-1], flush=True)
+        print(_summary(len(prompt_ids), generation, placement), file=sys.stderr)
+    return 0
+
+
+def _context(asked: int | None, model_limit: int, prompt_tokens: int, new_tokens: int) -> int:
+    """How many tokens the cache shall hold: what was asked for, else what the run can need."""
+    if asked is not None and not 1 <= asked <= model_limit:
+        raise Problem("the model cannot have this context", "--context", asked, f"give 1 to {model_limit}")
+    limit = asked or model_limit
+    if prompt_tokens > limit:
+        raise Problem("the prompt is too long", f"context of {limit} tokens", f"{prompt_tokens} tokens, <bos> included",
+                      "shorten it" + (", or give a larger --context" if limit < model_limit else ""))  # fmt: skip
+    return min(limit, prompt_tokens + new_tokens)
+
+
+def _rate(tokens: int, seconds: float) -> float | None:
+    return tokens / seconds if tokens and seconds > 0 else None
+
+
+def _result(
+    text: str, prompt_tokens: int, load_seconds: float, generation: Generation, placement: Placement
+) -> dict[str, Any]:
+    return {
+        "text": text,
+        "tokens": generation.tokens,
+        "finish": generation.finish,
+        "timings": {
+            "load_seconds": load_seconds,
+            "prompt_tokens": prompt_tokens,
+            "prefill_seconds": generation.prefill_seconds,
+            "prefill_tokens_per_second": _rate(prompt_tokens, generation.prefill_seconds),
+            "decode_tokens": generation.decode_steps,
+            "decode_seconds": generation.decode_seconds,
+            "decode_tokens_per_second": _rate(generation.decode_steps, generation.decode_seconds),
+        },
+        "placement": placement.summary(),
+    }
+
+
+def _summary(prompt_tokens: int, generation: Generation, placement: Placement) -> str:
+    def speed(tokens: int, seconds: float) -> str:
+        rate = _rate(tokens, seconds)
+        return f"{tokens} tokens, {seconds:.2f} s" + (f", {rate:.1f} tokens/s" if rate else "")
+
+    ended = {"stop": "the model ended the text", "length": "-n reached", "context": "the context is full"}
+    return "\n".join(
+        (
+            f"device   {placement.sentence()}",
+            f"prompt   {speed(prompt_tokens, generation.prefill_seconds)}",
+            f"decode   {speed(generation.decode_steps, generation.decode_seconds)} ({ended[generation.finish]})",
+        )
+    )

@@ -1,0 +1,149 @@
+"""Opens a folder that `convert` wrote: checks that it is one, and reads what running the model takes.
+
+Weights are not touched; onnxruntime maps them when a session is made.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from .errors import Problem
+from .graph_passes.opset import DOMAIN, FORMAT_KEY, FORMAT_VERSION, OPERATORS
+from .sources import strict_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["ModelFolder", "open_model_folder"]
+
+_CONVERT = "make the folder with `ryzen-npu-gemma convert SRC OUT`"
+_MAX_GRAPH_BYTES = 2**31 - 1  # protobuf's own limit
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A converted model on disk.
+
+    Attributes:
+        path: the folder.
+        context_length: the number of positions that the model was trained for.
+        bos_id: the token that starts every sequence.
+        eos_ids: the tokens that end one.
+        windows: for each layer its attention window, 0 for global; None when some layer's attention is not ours, so
+            that the cache must grow.
+    """
+
+    path: Path
+    context_length: int
+    bos_id: int
+    eos_ids: frozenset[int]
+    windows: tuple[int, ...] | None
+
+    @property
+    def model_path(self) -> Path:
+        """The graph."""
+        return self.path / "model.onnx"
+
+    def tokenizer(self) -> Tokenizer:
+        """Reads tokenizer.json.
+
+        Raises:
+            Problem: it is not a tokenizer.
+        """
+        from tokenizers import Tokenizer
+
+        path = self.path / "tokenizer.json"
+        try:
+            return Tokenizer.from_file(os.fspath(path))
+        except Exception as error:  # the library raises bare Exception
+            raise Problem("the tokenizer cannot be read", path, _first_line(error), _CONVERT) from error
+
+
+def open_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
+    """Opens a converted model.
+
+    Raises:
+        Problem: the folder or one of its files is missing, is not ours, or is of a newer format.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing there"
+        raise Problem("this is not a model folder", folder, found, _CONVERT)
+    for name in ("model.onnx", "genai_config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise Problem("this is not a converted model", folder, f"no {name}", _CONVERT)
+    model = _read_graph(folder / "model.onnx")
+    config_path = folder / "genai_config.json"
+    config = strict_json.load(config_path).get("model")
+    if not isinstance(config, dict):
+        raise _bad_key(config_path, "model", config)
+    eos = config.get("eos_token_id")
+    eos_ids = eos if isinstance(eos, list) and eos else [eos]
+    return ModelFolder(
+        path=folder,
+        context_length=_integer(config_path, "context_length", config.get("context_length"), least=1),
+        bos_id=_integer(config_path, "bos_token_id", config.get("bos_token_id")),
+        eos_ids=frozenset(_integer(config_path, "eos_token_id", value) for value in eos_ids),
+        windows=_windows(model.graph, folder / "model.onnx"),
+    )
+
+
+def _read_graph(path: Path) -> ir.Model:
+    if (size := path.stat().st_size) > _MAX_GRAPH_BYTES:
+        raise Problem("the graph is too large", path, f"{size} bytes", _CONVERT)
+    try:
+        model = ir.load(path)
+    except Exception as error:  # protobuf and onnx_ir raise many kinds for damaged files
+        raise Problem("this is not an ONNX model", path, _first_line(error), _CONVERT) from error
+    version = model.metadata_props.get(FORMAT_KEY)
+    if version is None:
+        raise Problem("this ONNX model was not made by `convert`", path, f"no {FORMAT_KEY} in its metadata", _CONVERT)
+    if version != FORMAT_VERSION:
+        raise Problem(
+            "this model's format is not the one that this version reads",
+            f"{path}: {FORMAT_KEY}",
+            f"{version!r} for {FORMAT_VERSION!r}",
+            "convert the model again, or install the version that made it",
+        )
+    return model
+
+
+def _windows(graph: ir.Graph, path: Path) -> tuple[int, ...] | None:
+    layer_of = {f"past_key_values.{layer}.key": layer for layer in range(len(graph.inputs))}
+    layers = sum(value.name in layer_of for value in graph.inputs)
+    windows: dict[int, int] = {}
+    for node in graph:
+        if node.domain != DOMAIN or node.op_type not in ("FlowQKV", "FlowKV"):
+            continue
+        inputs = dict(zip((tensor.name for tensor in OPERATORS[node.op_type].inputs), node.inputs, strict=False))
+        past_k = inputs.get("past_k")
+        if past_k is not None and past_k.name in layer_of:
+            windows[layer_of[past_k.name]] = _window(node, path)
+    return tuple(windows[layer] for layer in range(layers)) if sorted(windows) == list(range(layers)) else None
+
+
+def _window(node: ir.Node, path: Path) -> int:
+    attribute = node.attributes.get("window")
+    window = attribute.value if attribute is not None else 0
+    if type(window) is not int or window < 0:
+        raise Problem("the attention window is not a number of positions", f"{path}: {node.name}", window, _CONVERT)
+    return window
+
+
+def _integer(path: Path, key: str, found: Any, least: int = 0) -> int:
+    if type(found) is not int or found < least:
+        raise _bad_key(path, key, found)
+    return found
+
+
+def _bad_key(path: Path, key: str, found: object) -> Problem:
+    return Problem("the model's configuration cannot be used", f"{path}: {key}", repr(found)[:80], _CONVERT)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

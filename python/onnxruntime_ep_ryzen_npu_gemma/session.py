@@ -1,0 +1,48 @@
+"""Makes a session of a converted model on our execution provider, and learns what runs where."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import Problem
+from .placement import Placement, read_placement
+from .registration import session_options
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["open_session"]
+
+
+def open_session(
+    model: str | os.PathLike[str], *, device: str = "auto", strict: bool = False, threads: int | None = None
+) -> tuple[onnxruntime.InferenceSession, Placement]:
+    """Makes a session with our execution provider, onnxruntime's CPU provider for what is left.
+
+    Args:
+        model: the .onnx file.
+        device: "npu", "host", or "auto" for the NPU where there is one.
+        strict: fail if a node that we could run would be left to the CPU provider.
+        threads: threads inside an operator; None for onnxruntime's choice.
+
+    Returns:
+        The session and its placement; nothing is in the placement when onnxruntime left our provider out.
+
+    Raises:
+        Problem: the provider cannot be used (see `session_options`), or `threads` is not positive.
+        Exception: what onnxruntime raises when it cannot make the session.
+    """
+    if threads is not None and threads < 1:
+        raise Problem("no thread could work", "threads", threads, "give 1 or more")
+    with tempfile.TemporaryDirectory(prefix="ryzen-npu-gemma-") as folder:
+        report = Path(folder) / "placement.tsv"
+        options = session_options(device=device, strict=strict, placement_report=report)
+        import onnxruntime as ort
+
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        session = ort.InferenceSession(os.fspath(model), options, enable_fallback=0)
+        return session, read_placement(report)

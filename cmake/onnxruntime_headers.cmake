@@ -99,6 +99,7 @@ function(ort_headers_from_debian work out)
     set(options -q -o Dir::Etc::SourceList=${apt}/sources.list -o Dir::Etc::SourceParts=/dev/null
         -o Dir::State::Lists=${apt}/lists -o Dir::Cache=${apt}/cache -o Acquire::Languages=none
         -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 -o APT::Update::Error-Mode=any
+        -o Acquire::Check-Valid-Until=false # a mirror that stands still serves as well: signature and API are checked
         -o APT::Sandbox::User=root) # the build folder may be closed to apt's own user
     execute_process(COMMAND ${apt_get} ${options} update
                     RESULT_VARIABLE failed OUTPUT_QUIET ERROR_VARIABLE reasons TIMEOUT 180)

@@ -107,8 +107,9 @@ _FLOW_DOC = """\
 Per head: RMSNorm of q and k, half-split RoPE at positions past_len + i, rounding of the new k and v to T, softmax
 attention in float32 over past and new rows with grouped heads, and the cache update.
 
-    inv_freq_j = 1 / (rope_factor * rope_theta^(2j/Dh))        angle = position * inv_freq_j, taken in float32
-    y_i = softmax_p(scale * q_i . k_p) v_p              over p <= i and, with a window, p > i - window
+    inv_freq_j = 1 / (rope_factor * rope_theta^(2j/Dh))     taken in float64, rounded to float32
+    angle_j = position * inv_freq_j                         a float32 product
+    y_i = softmax_p(scale * q_i . k_p) v_p                  over p <= i and, with a window, p > i - window
 
 Position p lives in slot p mod P of a buffer of P rows. `shared` false: the past holds past_len = P rows and the present
 those and the new ones. `shared` true: the present is the past with the last min(S, P) new rows written into their

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 __all__ = ["FlowQKV"]
 
-from onnxscript import FLOAT, INT64, opset23 as op, script
+from onnxscript import DOUBLE, FLOAT, INT64, opset23 as op, script
 
 from ..opset import DOMAIN_OPSET
 
@@ -59,8 +59,10 @@ def FlowQKV(
     v_BHSD = op.Transpose(v_BSHD, perm=[0, 2, 1, 3])
 
     q_position = past_len + op.Range(0, op.Squeeze(new), 1)  # [S]
-    even = op.Cast(op.Range(0, op.Squeeze(head_dim), 2), to=FLOAT.dtype)
-    inv_freq = 1.0 / op.Pow(rope_theta, even / op.Cast(head_dim, to=FLOAT.dtype)) / rope_factor  # [Dh/2]
+    exponent = op.Cast(op.Range(0, op.Squeeze(head_dim), 2), to=DOUBLE.dtype) / op.Cast(head_dim, to=DOUBLE.dtype)
+    theta = op.Cast(rope_theta, to=DOUBLE.dtype)
+    factor = op.Cast(rope_factor, to=DOUBLE.dtype)
+    inv_freq = op.Cast(1.0 / (factor * op.Pow(theta, exponent)), to=FLOAT.dtype)  # [Dh/2]
     angle = op.Unsqueeze(op.Cast(q_position, to=FLOAT.dtype), [0, 2]) * inv_freq  # [1, S, Dh/2]
     cos = op.Cos(angle)
     sin = op.Sin(angle)

@@ -1,0 +1,245 @@
+"""Attention with its QK-norm, RoPE, head splits and mask becomes one FlowQKV, or FlowKV where a call has one token.
+
+    q [1,S,Hq*Dh]  -> Reshape -> RMSNormalization -> Transpose -> RotaryEmbedding -> |
+    k [1,S,Hkv*Dh] -> Reshape -> RMSNormalization -> Transpose -> RotaryEmbedding -> | Attention -> Transpose -> Reshape
+    v [1,S,Hkv*Dh] -> Reshape -> Transpose                                        -> |
+
+Letters: S tokens of the call, Hq query heads, Hkv key/value heads, Dh head size.
+"""
+
+from __future__ import annotations
+
+__all__ = ["FuseAttention"]
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from .fusion_pass import Decline, FusionPass, attribute, constant, producer
+from .opset import DOMAIN, KV_TYPES
+from .positions import Rope, mask_window, rope
+
+_SWAP_HEADS = (0, 2, 1, 3)
+_PROBED_TOKENS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class _Heads:
+    """One of q, k, v up to its projection: value [1, S, heads * Dh]."""
+
+    projected: ir.Value
+    heads: int
+    head_dim: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rotated(_Heads):
+    norm: ir.Value
+    eps: float
+    cos: ir.Value
+    sin: ir.Value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Match:
+    q: _Rotated
+    k: _Rotated
+    v: _Heads
+    past: tuple[ir.Value, ir.Value]
+    y: ir.Value  # [1, S, Hq*Dh]
+    scale: float
+    window: int
+    rope: Rope
+
+
+class FuseAttention(FusionPass[_Match]):
+    """Attention -> FlowQKV | FlowKV.
+
+    1. The model's input_ids is [1, S] and its attention_mask [1, past + S]. S statically 1 gives FlowKV, else FlowQKV.
+    2. Softcap is 0 and the mask an operand, not `is_causal`. What the mask hides is found by running its part of the
+       graph (`positions.py`): causal, or causal with a window; any other declines.
+    3. q and k have an RMSNormalization over Dh each, with one epsilon, before a half-split RotaryEmbedding over all of Dh
+       with the same tables. RoPE's base and factor are found from the tables, and verified on them.
+    4. past_k, past_v are graph inputs and present_k, present_v graph outputs; nothing else reads the heads' output.
+       The cache's element type becomes `kv_dtype`, in the graph's interface too.
+    5. past_len = length of attention_mask - length of input_ids, and shared = (rows of the first global layer's past is
+       not past_len), are computed once.
+    """
+
+    candidate = "Attention"
+
+    def __init__(self, kv_dtype: ir.DataType = ir.DataType.FLOAT16) -> None:
+        if kv_dtype not in KV_TYPES:
+            raise ValueError(
+                f"fuse_attention: kv_dtype is {kv_dtype}; it must be one of {', '.join(map(str, KV_TYPES))}"
+            )
+        self.kv_dtype = kv_dtype
+
+    def match(self, model: ir.Model, node: ir.Node) -> _Match:
+        """Reads one attention; raises `Decline`."""
+        new = self._tokens(model.graph) or _PROBED_TOKENS
+        q_BHSD, k_BHSD, v_BHSD, mask, *past = [*node.inputs, *[None] * 6][:6]
+        for name in ("softcap", "is_causal", "qk_matmul_output_mode"):
+            if attribute(node, name, 0) != 0:
+                raise Decline(f"{name} is not 0", attribute(node, name, 0))
+        q, k = _rotated(q_BHSD, "q"), _rotated(k_BHSD, "k")
+        v = _heads(producer(v_BHSD, "Transpose", "v is not split into heads"), "v")
+        if (q.cos, q.sin) != (k.cos, k.sin):
+            raise Decline("q and k are rotated by different tables", f"{q.cos.name}, {k.cos.name}")
+        if q.eps != k.eps:
+            raise Decline("q and k are normed with different epsilons", f"{q.eps:g}, {k.eps:g}")
+        if (k.heads, k.head_dim, v.head_dim) != (v.heads, q.head_dim, q.head_dim) or q.heads % k.heads:
+            shapes = ", ".join(f"{x.heads} x {x.head_dim}" for x in (q, k, v))
+            raise Decline("heads of q, k, v do not group", shapes)
+        if mask is None:
+            raise Decline("unknown mask: there is none")
+        return _Match(
+            q,
+            k,
+            v,
+            self._cache(node, past),
+            _merged_heads(node, q.heads * q.head_dim),
+            float(attribute(node, "scale", q.head_dim**-0.5)),
+            _window(model.graph, mask, new),
+            _rope(model.graph, q.cos, q.sin, q.head_dim, new),
+        )
+
+    def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, _Match]]) -> None:
+        """Replaces the attentions and retypes their caches."""
+        graph = model.graph
+        first_global = next((match for _, match in matches if match.window == 0), matches[0][1])
+        past_len, shared = _cache_state(graph, first_global.past[0])
+        op_type = "FlowKV" if self._tokens(graph) == 1 else "FlowQKV"
+        for attention, match in matches:
+            q, k, v = match.q, match.k, match.v
+            flow = ir.node(
+                op_type,
+                [q.projected, k.projected, v.projected, *match.past, q.norm, k.norm, past_len, shared],
+                {
+                    "num_heads": q.heads,
+                    "kv_num_heads": k.heads,
+                    "scale": match.scale,
+                    "window": match.window,
+                    "rope_theta": match.rope.theta,
+                    "rope_factor": match.rope.factor,
+                    "eps": q.eps,
+                    "mask": "causal",
+                },
+                domain=DOMAIN,
+                num_outputs=3,
+                name=attention.name,
+            )
+            ir.convenience.replace_nodes_and_values(
+                graph, attention, [], [flow], [match.y, *attention.outputs[1:]], flow.outputs
+            )
+            for cache in (*match.past, *flow.outputs[1:]):
+                cache.type = ir.TensorType(self.kv_dtype)
+
+    def _tokens(self, graph: ir.Graph) -> int | None:
+        """S if it is static."""
+        inputs = {value.name: value for value in graph.inputs}
+        for name in ("input_ids", "attention_mask"):
+            if name not in inputs:
+                raise Decline(f"the model has no input {name}", ", ".join(map(str, inputs)))
+            shape = inputs[name].shape
+            if shape is None or len(shape) != 2 or shape[0] != 1:
+                raise Decline("batch is not 1", f"{name} {shape}")
+        tokens = inputs["input_ids"].shape[1]  # type: ignore[index]
+        return tokens if isinstance(tokens, int) else None
+
+    def _cache(self, attention: ir.Node, past: Sequence[ir.Value | None]) -> tuple[ir.Value, ir.Value]:
+        past_k, past_v = past
+        if past_k is None or past_v is None or len(attention.outputs) < 3:
+            raise Decline("attention without a cache", f"{len(attention.outputs)} outputs")
+        for value in (past_k, past_v):
+            if not value.is_graph_input():
+                raise Decline("past is not a graph input", value.name)
+        for value in attention.outputs[1:3]:
+            if not value.is_graph_output() or value.uses():
+                raise Decline("present is not a graph output alone", value.name)
+        return past_k, past_v
+
+
+def _rotated(x_BHSD: ir.Value | None, what: str) -> _Rotated:
+    rotary = producer(x_BHSD, "RotaryEmbedding", f"{what} has no RoPE")
+    if attribute(rotary, "interleaved", 0) != 0:
+        raise Decline(f"RoPE of {what} is interleaved", rotary.name)
+    if len(rotary.inputs) > 3 and rotary.inputs[3] is not None:
+        raise Decline(f"RoPE of {what} has position_ids", rotary.inputs[3].name)
+    swap = producer(rotary.inputs[0], "Transpose", f"{what} is not split into heads")
+    norm = producer(swap.inputs[0], "RMSNormalization", f"{what} has no QK-norm")
+    if attribute(norm, "axis", -1) not in (-1, 3):
+        raise Decline(f"QK-norm of {what} is not over the head", attribute(norm, "axis", -1))
+    heads = _heads(swap, what, below=norm)
+    weight, cos, sin = norm.inputs[1], rotary.inputs[1], rotary.inputs[2]
+    if weight is None or weight.shape != (heads.head_dim,):
+        raise Decline(f"QK-norm of {what} is not over the head", weight.shape if weight is not None else None)
+    if attribute(rotary, "rotary_embedding_dim", 0) not in (0, heads.head_dim):
+        raise Decline(f"RoPE of {what} is partial", attribute(rotary, "rotary_embedding_dim", 0))
+    if cos is None or sin is None:
+        raise Decline(f"RoPE of {what} has no tables", rotary.name)
+    eps = float(attribute(norm, "epsilon", 1e-5))
+    return _Rotated(heads.projected, heads.heads, heads.head_dim, weight, eps, cos, sin)
+
+
+def _heads(swap: ir.Node, what: str, below: ir.Node | None = None) -> _Heads:
+    """The head split Reshape -> (below) -> Transpose: [1, S, heads * Dh] -> [1, heads, S, Dh]."""
+    if tuple(attribute(swap, "perm", ())) != _SWAP_HEADS:
+        raise Decline(f"{what} is not split into heads", f"perm {attribute(swap, 'perm', ())}")
+    split = producer((below or swap).inputs[0], "Reshape", f"{what} is not split into heads")
+    shape = constant(split.inputs[1])
+    if shape is None or len(shape) != 4 or shape[2] < 1 or shape[3] < 4:
+        raise Decline(f"heads of {what} are unknown", None if shape is None else shape.tolist())
+    projected = split.inputs[0]
+    if projected is None or projected.dtype not in (None, ir.DataType.FLOAT):
+        raise Decline("activations are not float32", projected)
+    return _Heads(projected, int(shape[2]), int(shape[3]))
+
+
+def _merged_heads(attention: ir.Node, width: int) -> ir.Value:
+    """The output of Attention -> Transpose -> Reshape, [1, S, Hq * Dh]."""
+    value = attention.outputs[0]
+    for op_type in ("Transpose", "Reshape"):
+        consumers = value.consumers()
+        if len(consumers) != 1 or consumers[0].op_type != op_type:
+            raise Decline("heads of y are not merged", ", ".join(str(node.op_type) for node in consumers))
+        if op_type == "Transpose" and tuple(attribute(consumers[0], "perm", ())) != _SWAP_HEADS:
+            raise Decline("heads of y are not merged", f"perm {attribute(consumers[0], 'perm', ())}")
+        if op_type == "Reshape":
+            shape = constant(consumers[0].inputs[1])
+            if shape is None or len(shape) != 3 or shape[2] not in (-1, width):
+                raise Decline("heads of y are not merged", None if shape is None else shape.tolist())
+        value = consumers[0].outputs[0]
+    return value
+
+
+@functools.lru_cache(maxsize=16)
+def _window(graph: ir.Graph, mask: ir.Value, new: int) -> int:
+    return mask_window(graph, mask, new)
+
+
+@functools.lru_cache(maxsize=16)
+def _rope(graph: ir.Graph, cos: ir.Value, sin: ir.Value, head_dim: int, new: int) -> Rope:
+    return rope(graph, cos, sin, head_dim, new)
+
+
+def _cache_state(graph: ir.Graph, past_k: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Adds past_len i64 [1] and shared bool [1] at the head of the graph."""
+    inputs = {value.name: value for value in graph.inputs}
+    tape = ir.tape.Tape()
+
+    def op(name: str, op_type: str, operands: Sequence[ir.Value], dtype: ir.DataType, **attributes: int) -> ir.Value:
+        output = ir.val(name, dtype, [1])
+        return tape.op(op_type, operands, attributes, name=name, output=output)
+
+    i64, boolean = ir.DataType.INT64, ir.DataType.BOOL
+    total = op("cache.total_len", "Shape", [inputs["attention_mask"]], i64, start=1, end=2)
+    new = op("cache.new_len", "Shape", [inputs["input_ids"]], i64, start=1, end=2)
+    past_len = op("cache.past_len", "Sub", [total, new], i64)
+    rows = op("cache.rows", "Shape", [past_k], i64, start=2, end=3)
+    growing = op("cache.growing", "Equal", [rows, past_len], boolean)
+    shared = op("cache.shared", "Not", [growing], boolean)
+    graph.insert_before(graph[0], tape.nodes)
+    return past_len, shared

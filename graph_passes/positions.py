@@ -1,0 +1,125 @@
+"""Reads what a graph's attention mask and rotation do: the window of a mask, the base and factor of a RoPE."""
+
+from __future__ import annotations
+
+__all__ = ["Rope", "mask_window", "rope"]
+
+import dataclasses
+
+import numpy as np
+import onnx_ir as ir
+
+from .fusion_pass import Decline
+from .probe import Probe
+
+_LONG = 1 << 17  # more past tokens than any Gemma3 window; a mask that hides none of them is global
+_RELATIVE_ERROR = 1e-5  # of a frequency; float32 tables of transformers and of our exporter agree to 3e-7
+_ANGLE_ERROR = 1e-3  # of a cosine near position 1000: float32 angles there are good to 6e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+    """Rotary position embedding: frequency j of Dh/2 is 1 / (factor * theta^(2j/Dh))."""
+
+    theta: float
+    factor: float
+
+    def inv_freq(self, head_dim: int) -> np.ndarray:
+        """The frequencies, float32 [Dh/2]."""
+        exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+        return (1.0 / (self.factor * self.theta**exponent)).astype(np.float32)
+
+
+def mask_window(graph: ir.Graph, mask: ir.Value, new: int) -> int:
+    """The window of a causal mask, 0 if it hides no earlier position.
+
+    Args:
+        graph: the main graph.
+        mask: bool, true where a key is seen, or float, added to the scores; [..., S, past + S].
+        new: S of the probing calls, at least 1.
+
+    Raises:
+        Decline: the mask is anything but causal, with or without a window.
+    """
+    window = 0
+    for past in (_LONG, 0, 5):
+        [array] = Probe(graph, past, new).evaluate(mask)
+        seen = _seen(mask, array, new, past + new)
+        query, key = past + np.arange(new)[:, None], np.arange(past + new)[None, :]
+        if past == _LONG:
+            in_sight = int(seen[-1].sum())
+            window = 0 if in_sight == past + new else in_sight
+        expected = (key <= query) & ((key > query - window) if window else True)
+        if not np.array_equal(seen, expected):
+            row = int(np.argwhere((seen != expected).any(axis=1))[0, 0])
+            raise Decline(
+                "unknown mask: neither causal nor a causal window",
+                f"{mask.name}: query {past + row} of a call with {past} past tokens sees {int(seen[row].sum())} keys",
+            )
+    return window
+
+
+def rope(graph: ir.Graph, cos: ir.Value, sin: ir.Value, head_dim: int, new: int) -> Rope:
+    """The base and the factor of a rotation, found from its tables and verified on them.
+
+    Args:
+        graph: the main graph.
+        cos, sin: [1, S, Dh/2] tables of positions past + i.
+        head_dim: Dh, at least 4.
+        new: S of the probing calls, at least 1.
+
+    Raises:
+        Decline: the tables are not those of any base and factor at positions past + i.
+    """
+    angle = _angles(Probe(graph, 1, new), cos, sin, head_dim)[0]  # of position 1: the frequencies themselves
+    count = head_dim // 2
+    if (angle <= 0).any():
+        raise Decline("RoPE frequencies are not positive", f"{cos.name}: {angle.min():g}")
+    theta = (angle[0] / angle[-1]) ** (count / (count - 1))
+    found = Rope(_round(theta), _round(1 / angle[0]))
+    inv_freq = found.inv_freq(head_dim)
+    error = np.abs(angle / inv_freq - 1).max()
+    if error > _RELATIVE_ERROR:
+        raise Decline(
+            "RoPE frequencies are not 1 / (factor * theta^(2j/Dh))",
+            f"{cos.name}: {error:.2g} away from theta {found.theta:g}, factor {found.factor:g}",
+        )
+    for past in (0, 1000):
+        cosine, sine = _tables(Probe(graph, past, new), cos, sin, head_dim)
+        angle = (past + np.arange(new, dtype=np.float32))[:, None] * inv_freq
+        error = max(np.abs(cosine - np.cos(angle)).max(), np.abs(sine - np.sin(angle)).max())
+        if error > _ANGLE_ERROR:
+            raise Decline("RoPE positions are not past + i", f"{cos.name}: {error:.2g} off with {past} past tokens")
+    return found
+
+
+def _seen(mask: ir.Value, array: np.ndarray, new: int, total: int) -> np.ndarray:
+    if array.shape[-2:] != (new, total) or array.size != new * total:
+        raise Decline("unknown mask: not [S, past + S]", f"{mask.name}: {list(array.shape)}")
+    array = array.reshape(new, total)
+    if array.dtype == np.bool_:
+        return array
+    seen = array == 0
+    if (array[~seen] > -1e4).any():
+        raise Decline("unknown mask: neither 0 nor very negative", f"{mask.name}: {array[~seen].max():g}")
+    return np.asarray(seen)
+
+
+def _tables(probe: Probe, cos: ir.Value, sin: ir.Value, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    tables = probe.evaluate(cos, sin)
+    if any(table.shape != (1, probe.new, head_dim // 2) for table in tables):
+        raise Decline("RoPE tables are not [1, S, Dh/2]", f"{cos.name}: {list(tables[0].shape)}")
+    return tables[0][0], tables[1][0]
+
+
+def _angles(probe: Probe, cos: ir.Value, sin: ir.Value, head_dim: int) -> np.ndarray:
+    cosine, sine = _tables(probe, cos, sin, head_dim)
+    radius = np.hypot(cosine, sine)
+    if np.abs(radius - 1).max() > _RELATIVE_ERROR:
+        raise Decline("RoPE tables are scaled", f"{cos.name}: by {radius.flat[0]:g}")
+    return np.arctan2(sine, cosine).astype(np.float64)
+
+
+def _round(x: float) -> float:
+    """The whole number that a float32 table stands for, if it is near one."""
+    return float(round(x)) if abs(x / round(x) - 1) < _RELATIVE_ERROR else float(x)

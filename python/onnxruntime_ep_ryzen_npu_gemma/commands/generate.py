@@ -9,6 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
+from onnxruntime_ep_ryzen_npu_gemma.registration import register
+from onnxruntime_ep_ryzen_npu_gemma.sampling import GREEDY, Sampler, Sampling
 
 if TYPE_CHECKING:
     from onnxruntime_ep_ryzen_npu_gemma.generation import Generation
@@ -31,10 +33,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-n", type=int, default=128, metavar="N", help="generate at most N tokens (default %(default)s)"
     )
     parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
-    parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0 is greedy (default %(default)s)")
-    parser.add_argument("--top-k", type=int, default=40, metavar="K", help="0 keeps all tokens (default %(default)s)")
-    parser.add_argument("--top-p", type=float, default=0.95, metavar="P", help="1 keeps all (default %(default)s)")
-    parser.add_argument("--min-p", type=float, default=0.1, metavar="P", help="0 drops none (default %(default)s)")
+    parser.add_argument(
+        "--temperature", type=float, default=Sampling.temperature, metavar="T", help="0 is greedy (default %(default)s)"
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=Sampling.top_k, metavar="K", help="0 keeps all tokens (default %(default)s)"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=Sampling.top_p, metavar="P", help="1 keeps all (default %(default)s)"
+    )
+    parser.add_argument(
+        "--min-p", type=float, default=Sampling.min_p, metavar="P", help="0 drops none (default %(default)s)"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="makes the choice of tokens repeatable")
     parser.add_argument(
         "--context", type=int, metavar="N", help="tokens that the cache holds (default: as many as needed)"
@@ -53,17 +63,17 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         Problem: bad values, a folder that is not a converted model, a prompt that does not fit, no usable device.
     """
+    if args.n < 1:
+        raise Problem("there is nothing to generate", "-n", args.n, "give 1 or more")
+    sampling = GREEDY if args.greedy else Sampling(args.temperature, args.top_k, args.top_p, args.min_p, args.seed)
+    register()  # says what is missing before the modules below need it
     from onnxruntime_ep_ryzen_npu_gemma.decoder import Decoder
     from onnxruntime_ep_ryzen_npu_gemma.generation import Generation
     from onnxruntime_ep_ryzen_npu_gemma.model_folder import open_model_folder
     from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_prompt
-    from onnxruntime_ep_ryzen_npu_gemma.sampling import GREEDY, Sampler, Sampling
     from onnxruntime_ep_ryzen_npu_gemma.session import open_session
     from onnxruntime_ep_ryzen_npu_gemma.streaming import TextStream
 
-    if args.n < 1:
-        raise Problem("there is nothing to generate", "-n", args.n, "give 1 or more")
-    sampling = GREEDY if args.greedy else Sampling(args.temperature, args.top_k, args.top_p, args.min_p, args.seed)
     start = time.perf_counter()
     folder = open_model_folder(args.model)
     tokenizer = folder.tokenizer()

@@ -1,0 +1,73 @@
+"""genai_config.json: how onnxruntime-genai runs the converted model on this execution provider.
+
+No sliding_window section: the model windows its sliding layers itself and takes a shared buffer of any length, where
+genai's section would make genai shorten the buffers of those layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .registration import EP_NAME
+from .sampling import Sampling
+from .sources import Gemma3TextConfig
+
+__all__ = ["genai_config"]
+
+# genai allocates the whole cache at once for this many tokens: 76 MB for 270M, where its full 32768 would take 604 MB.
+_DEFAULT_MAX_LENGTH = 4096
+
+
+def genai_config(config: Gemma3TextConfig, eos_token_ids: list[int]) -> dict[str, Any]:
+    """The content of genai_config.json for model.onnx, with the defaults of `generate`.
+
+    Args:
+        config: the model's configuration.
+        eos_token_ids: ids that end a generation.
+    """
+    return {
+        "model": {
+            "type": "gemma3_text",
+            "bos_token_id": config.bos_token_id,
+            "eos_token_id": eos_token_ids,
+            "pad_token_id": config.pad_token_id,
+            "context_length": config.max_positions,
+            "vocab_size": config.vocab_size,
+            "decoder": {
+                "filename": "model.onnx",
+                "session_options": {"provider_options": [{EP_NAME: {}}]},
+                "hidden_size": config.hidden_size,
+                "head_size": config.head_dim,
+                "num_attention_heads": config.num_heads,
+                "num_key_value_heads": config.num_kv_heads,
+                "num_hidden_layers": config.num_layers,
+                "inputs": {
+                    "input_ids": "input_ids",
+                    "attention_mask": "attention_mask",
+                    "past_key_names": "past_key_values.%d.key",
+                    "past_value_names": "past_key_values.%d.value",
+                },
+                "outputs": {
+                    "logits": "logits",
+                    "present_key_names": "present.%d.key",
+                    "present_value_names": "present.%d.value",
+                },
+            },
+        },
+        "search": {
+            "do_sample": True,
+            "temperature": Sampling.temperature,
+            "top_k": Sampling.top_k,
+            "top_p": Sampling.top_p,
+            "min_length": 0,
+            "max_length": min(_DEFAULT_MAX_LENGTH, config.max_positions),
+            "num_beams": 1,
+            "num_return_sequences": 1,
+            "repetition_penalty": 1.0,
+            "length_penalty": 1.0,
+            "no_repeat_ngram_size": 0,
+            "diversity_penalty": 0.0,
+            "early_stopping": True,
+            "past_present_share_buffer": True,
+        },
+    }

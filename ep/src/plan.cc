@@ -40,8 +40,12 @@ class Builder {
   void Lower(int index) {
     const Node& n = graph_.nodes[index];
     if (n.op_type == "EmbedNBits") {
-      plan_.launches.push_back(Embed{BindInput(n.inputs[0], PlanInput::Role::kIds), Weight(n),
-                                     AttributeOr(n, "scale", 1.0f), Define(n.outputs[0])});
+      Embed launch;
+      launch.ids_input = BindInput(n.inputs[0], PlanInput::Role::kIds);
+      launch.w = Weight(n);
+      launch.scale = AttributeOr(n, "scale", 1.0f);
+      launch.y = Define(n.outputs[0]);
+      plan_.launches.emplace_back(std::move(launch));
     } else if (n.op_type == "RMSNormalization") {
       plan_.launches.push_back(
           RmsNorm{Read(n.inputs[0]), Floats(n.inputs[1]), AttributeOr(n, "epsilon", 1e-5f), Define(n.outputs[0])});

@@ -262,7 +262,7 @@ int64_t ForeignMacs(const Graph& graph, const Node& node) {
 }  // namespace
 
 std::string RowsKey(const Value& value, const Dim& dim) {
-  if (dim.value >= 0) return "=" + Str(dim.value);
+  if (dim.value >= 0) return std::string("=").append(Str(dim.value));
   return dim.symbol.empty() ? "rows of " + value.name : dim.symbol;
 }
 

@@ -1,0 +1,58 @@
+// The options table: every documented key parses, everything else is refused with what, found and needed.
+#include "ep/src/options.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "ep/src/error.h"
+
+namespace ryzen_npu_gemma::ep {
+namespace {
+
+std::string Refusal(const std::string& key, const std::string& value) {
+  try {
+    ParseOptions({{"ep.ryzennpugemmaep." + key, value}});
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+    return e.what();
+  }
+  return "accepted";
+}
+
+TEST(Options, DefaultsAndForeignKeys) {
+  const Options options = ParseOptions({{"ep.other.device", "moon"}, {"session.intra_op", "x"}});
+  EXPECT_EQ(options.device, DeviceChoice::kAuto);
+  EXPECT_FALSE(options.strict);
+}
+
+TEST(Options, ParsesEveryKey) {
+  const Options options = ParseOptions({{"ep.ryzennpugemmaep.device", "npu"},
+                                        {"ep.ryzennpugemmaep.strict", "1"},
+                                        {"ep.ryzennpugemmaep.accuracy", "exact"},
+                                        {"ep.ryzennpugemmaep.placement_report", "/tmp/x"},
+                                        {"ep.ryzennpugemmaep.log_partition_summary", "1"}});
+  EXPECT_EQ(options.device, DeviceChoice::kNpu);
+  EXPECT_TRUE(options.strict);
+  EXPECT_TRUE(options.log_partition_summary);
+  EXPECT_EQ(options.placement_report, "/tmp/x");
+}
+
+TEST(Options, DocumentedDefaultsAreAccepted) {
+  for (const OptionDoc& doc : kOptionDocs) EXPECT_EQ(Refusal(doc.key, doc.fallback), "accepted") << doc.key;
+}
+
+TEST(Options, RefusesUnknownKeyAndNamesTheKnownOnes) {
+  const std::string text = Refusal("devcie", "npu");
+  EXPECT_NE(text.find("ep.ryzennpugemmaep.devcie: unknown key"), std::string::npos) << text;
+  for (const OptionDoc& doc : kOptionDocs) EXPECT_NE(text.find(doc.key), std::string::npos) << text;
+}
+
+TEST(Options, RefusesUnknownValues) {
+  EXPECT_EQ(Refusal("device", "gpu"), "option ep.ryzennpugemmaep.device: found \"gpu\", needed auto, npu or host");
+  EXPECT_EQ(Refusal("strict", "yes"), "option ep.ryzennpugemmaep.strict: found \"yes\", needed 0 or 1");
+  EXPECT_EQ(Refusal("accuracy", "fast"), "option ep.ryzennpugemmaep.accuracy: found \"fast\", needed exact");
+}
+
+}  // namespace
+}  // namespace ryzen_npu_gemma::ep

@@ -1,0 +1,140 @@
+// Plans: what a region is lowered to, buffers that are reused but never while live, and a run over plain memory.
+#include "ep/src/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "ep/src/device/host.h"
+#include "ep/src/error.h"
+#include "tests/ep/graph_builder.h"
+
+namespace ryzen_npu_gemma::ep {
+namespace {
+
+std::vector<Dim> Rows(int64_t width) { return {{1, ""}, {-1, "sequence"}, {width, ""}}; }
+
+// One thread, in reverse order: nothing may depend on the order of shards.
+class BackwardThreads final : public Threads {
+  void Run(std::size_t n, void (*fn)(void*, std::size_t), void* arg) override {
+    for (std::size_t i = n; i-- > 0;) fn(arg, i);
+  }
+};
+
+class MemoryTensors final : public RunTensors {
+ public:
+  std::vector<TensorView> inputs;
+  std::map<int, std::vector<float>> outputs;
+  std::map<int, std::vector<int64_t>> shapes;
+
+  TensorView Input(int index) override { return inputs.at(static_cast<std::size_t>(index)); }
+  void* Output(int index, const std::vector<int64_t>& shape) override {
+    int64_t count = 1;
+    for (int64_t dim : shape) count *= dim;
+    shapes[index] = shape;
+    outputs[index].resize(static_cast<std::size_t>(count));
+    return outputs[index].data();
+  }
+};
+
+Plan MakePlan(GraphBuilder& b, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs) {
+  static WeightStore weights;
+  return BuildPlan(b.graph, Decide(b.graph), inputs, outputs, weights);
+}
+
+GraphBuilder GeGlu() {
+  GraphBuilder b;
+  b.Value("x", DataType::kFloat32, Rows(64));
+  b.MatMulNBits("x", "gate", 128, 64);
+  b.MatMulNBits("x", "up", 128, 64);
+  b.Add("", "Gelu", {b.Value("gate", DataType::kFloat32)}, {"g"}, {{"approximate", std::string("tanh")}});
+  b.Add("", "Mul", {b.Value("g", DataType::kFloat32), b.Value("up", DataType::kFloat32)}, {"m"});
+  b.MatMulNBits("m", "down", 64, 128);
+  b.Add("", "Add", {b.Value("x", DataType::kFloat32), b.Value("down", DataType::kFloat32)}, {"y"});
+  return b;
+}
+
+TEST(Plan, GroupsMatMulsOfOneActivationAndFusesGeGlu) {
+  GraphBuilder b = GeGlu();
+  const Plan plan = MakePlan(b, {"x"}, {"y"});
+  ASSERT_EQ(plan.launches.size(), 4u);
+  EXPECT_EQ(std::get<MatMul>(plan.launches[0]).w.size(), 2u);
+  EXPECT_TRUE(std::holds_alternative<GeluMul>(plan.launches[1]));
+  EXPECT_TRUE(std::holds_alternative<MatMul>(plan.launches[2]));
+  EXPECT_TRUE(std::holds_alternative<Elementwise>(plan.launches[3]));
+}
+
+TEST(Plan, AGeluThatIsAnOutputStaysAlone) {
+  GraphBuilder b = GeGlu();
+  const Plan plan = MakePlan(b, {"x"}, {"y", "g"});
+  EXPECT_TRUE(std::holds_alternative<Gelu>(plan.launches[1]));
+}
+
+// Twelve GeGLU layers with residuals. The same numbers must come out when buffers are reused as when every value has
+// memory of its own (as an output of the region).
+TEST(Plan, BuffersAreReusedButNeverWhileLive) {
+  GraphBuilder b;
+  b.Value("x0", DataType::kFloat32, Rows(64));
+  std::vector<std::string> all{"x12"};
+  for (int i = 0; i < 12; ++i) {
+    const std::string n = std::to_string(i), in = "x" + n;
+    b.MatMulNBits(in, "a" + n, 64, 64);
+    b.MatMulNBits(in, "b" + n, 64, 64);
+    b.Add("", "Gelu", {b.Value("a" + n, DataType::kFloat32)}, {"g" + n}, {{"approximate", std::string("tanh")}});
+    b.Add("", "Mul", {b.Value("g" + n, DataType::kFloat32), b.Value("b" + n, DataType::kFloat32)}, {"m" + n});
+    b.Add("", "Add", {b.Value(in, DataType::kFloat32), b.Value("m" + n, DataType::kFloat32)},
+          {"x" + std::to_string(i + 1)});
+    for (const char* name : {"a", "b", "m"}) all.push_back(name + n);
+    if (i > 0) all.push_back(in);
+  }
+  b.RandomWeights();
+  Plan reused = MakePlan(b, {"x0"}, {"x12"});
+  EXPECT_LE(reused.buffers.size(), 5u);
+  Plan apart = MakePlan(b, {"x0"}, all);
+  EXPECT_EQ(apart.buffers.size(), 0u);
+
+  std::vector<float> x(3 * 64);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
+  BackwardThreads threads;
+  MemoryTensors one, other;
+  one.inputs = other.inputs = {{x.data(), DataType::kFloat32, {1, 3, 64}}};
+  HostProgram(std::move(reused)).Run(one, threads);
+  HostProgram(std::move(apart)).Run(other, threads);
+  EXPECT_EQ(one.outputs[0], other.outputs[0]);
+  EXPECT_NE(one.outputs[0], x);
+  EXPECT_EQ(one.shapes[0], (std::vector<int64_t>{1, 3, 64}));
+}
+
+TEST(Plan, RunRefusesInputsItWasNotMadeFor) {
+  GraphBuilder b = GeGlu();
+  HostProgram program{MakePlan(b, {"x"}, {"y"})};
+  BackwardThreads threads;
+  std::vector<float> x(2 * 64);
+  const std::pair<std::vector<int64_t>, const char*> bad[] = {
+      {{1, 2, 32}, "input x: found shape [1,2,32], needed [1,rows,64]"},
+      {{2, 1, 64}, "input x: found shape [2,1,64], needed [1,rows,64]"},
+      {{1, 0, 64}, "input x: found no tokens, shape [1,0,64]; pass at least one"},
+  };
+  for (const auto& [shape, message] : bad) {
+    MemoryTensors tensors;
+    tensors.inputs = {{x.data(), DataType::kFloat32, shape}};
+    try {
+      program.Run(tensors, threads);
+      ADD_FAILURE() << message;
+    } catch (const Error& e) {
+      EXPECT_STREQ(e.what(), message);
+      EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+    }
+  }
+}
+
+TEST(Plan, WeightBytesThatDoNotFitAreRefused) {
+  GraphBuilder b = GeGlu();
+  for (Value& value : b.graph.values)
+    if (value.name == "w_gate") value.constant.bytes -= 1;
+  EXPECT_THROW(MakePlan(b, {"x"}, {"y"}), Error);
+}
+
+}  // namespace
+}  // namespace ryzen_npu_gemma::ep

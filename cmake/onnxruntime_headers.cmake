@@ -74,7 +74,33 @@ function(ort_headers_from_archive work out)
   set(${out} "${reason}" PARENT_SCOPE)
 endfunction()
 
-# apt with lists, cache and sources of its own: the machine's are neither read (but for the mirror) nor changed.
+# apt with lists, cache and sources of its own: the machine's are neither read nor changed.
+function(ort_headers_from_mirror mirror keyring work out)
+  set(apt "${work}/apt")
+  file(REMOVE_RECURSE "${apt}")
+  file(MAKE_DIRECTORY "${apt}/lists/partial" "${apt}/cache/archives/partial")
+  file(WRITE "${apt}/sources.list" "deb [signed-by=${keyring}] ${mirror} ${ORT_DEBIAN_SUITE} main\n")
+  set(apt_get apt-get -q
+      -o Dir::Etc::SourceList=${apt}/sources.list -o Dir::Etc::SourceParts=/dev/null
+      -o Dir::State::Lists=${apt}/lists -o Dir::Cache=${apt}/cache -o Acquire::Languages=none
+      -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 -o APT::Update::Error-Mode=any
+      -o Acquire::Check-Valid-Until=false # a mirror that stands still serves as well: signature and API are checked
+      -o APT::Sandbox::User=root) # the build folder may be closed to apt's own user
+  foreach(step "update" "download;libonnxruntime-dev")
+    execute_process(COMMAND ${apt_get} ${step} WORKING_DIRECTORY "${apt}" TIMEOUT 180
+                    RESULT_VARIABLE failed OUTPUT_QUIET ERROR_VARIABLE reason)
+    if(failed)
+      set(${out} "${reason}" PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+  file(GLOB package "${apt}/libonnxruntime-dev_*.deb")
+  execute_process(COMMAND dpkg -x "${package}" "${work}/debian" OUTPUT_QUIET ERROR_QUIET)
+  ort_headers_keep("${work}/debian" reason)
+  set(${out} "${reason}" PARENT_SCOPE)
+endfunction()
+
+# Debian signs experimental with the keys that every Debian machine has; other distributions end here with a reason.
 function(ort_headers_from_debian work out)
   set(keyring /usr/share/keyrings/debian-archive-keyring.gpg)
   find_program(apt_get apt-get NO_CACHE)
@@ -86,37 +112,23 @@ function(ort_headers_from_debian work out)
     set(${out} "no ${keyring} to check the signature with (package debian-archive-keyring)" PARENT_SCOPE)
     return()
   endif()
-  execute_process(COMMAND ${apt_get} indextargets --format "$(SITE)" "Created-By: Packages"
+  execute_process(COMMAND apt-get indextargets --format "$(SITE)" "Created-By: Packages"
                   OUTPUT_VARIABLE mirrors ERROR_QUIET)
   string(REGEX MATCHALL "[^\n]+" mirrors "${mirrors}")
   list(REMOVE_DUPLICATES mirrors)
-  set(reasons "apt is set to no mirror")
+  set(reasons "")
   foreach(mirror IN LISTS mirrors)
-    set(apt "${work}/apt")
-    file(REMOVE_RECURSE "${apt}")
-    file(MAKE_DIRECTORY "${apt}/lists/partial" "${apt}/cache/archives/partial")
-    file(WRITE "${apt}/sources.list" "deb [signed-by=${keyring}] ${mirror} ${ORT_DEBIAN_SUITE} main\n")
-    set(options -q -o Dir::Etc::SourceList=${apt}/sources.list -o Dir::Etc::SourceParts=/dev/null
-        -o Dir::State::Lists=${apt}/lists -o Dir::Cache=${apt}/cache -o Acquire::Languages=none
-        -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 -o APT::Update::Error-Mode=any
-        -o Acquire::Check-Valid-Until=false # a mirror that stands still serves as well: signature and API are checked
-        -o APT::Sandbox::User=root) # the build folder may be closed to apt's own user
-    execute_process(COMMAND ${apt_get} ${options} update
-                    RESULT_VARIABLE failed OUTPUT_QUIET ERROR_VARIABLE reasons TIMEOUT 180)
-    if(failed)
-      continue()
+    ort_headers_from_mirror("${mirror}" ${keyring} "${work}" reason)
+    if(NOT reason)
+      set(${out} "" PARENT_SCOPE)
+      return()
     endif()
-    execute_process(COMMAND ${apt_get} ${options} download libonnxruntime-dev WORKING_DIRECTORY "${apt}"
-                    RESULT_VARIABLE failed OUTPUT_QUIET ERROR_VARIABLE reasons TIMEOUT 180)
-    if(failed)
-      continue()
-    endif()
-    file(GLOB package "${apt}/libonnxruntime-dev_*.deb")
-    execute_process(COMMAND ${dpkg} -x "${package}" "${work}/debian" ERROR_VARIABLE reasons)
-    ort_headers_keep("${work}/debian" reasons)
-    break()
+    string(REGEX REPLACE "[\n]+" " " reason "${reason}")
+    list(APPEND reasons "${mirror}: ${reason}")
   endforeach()
-  string(REGEX REPLACE "[\n]+" " " reasons "${reasons}")
+  if(NOT mirrors)
+    set(reasons "apt is set to no mirror")
+  endif()
   set(${out} "${reasons}" PARENT_SCOPE)
 endfunction()
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 __all__ = ["EmbedNBits"]
 
-from onnxscript import FLOAT, UINT8, opset23 as op, script
+from onnxscript import FLOAT, INT32, UINT8, opset23 as op, script
 
 from ..opset import DOMAIN_OPSET
-from .bfloat16 import Bfloat16
+from .bfloat16 import Bfloat16Table
 
 
 @script(DOMAIN_OPSET, default_opset=op)
@@ -43,12 +43,17 @@ def EmbedNBits(ids, W, K: int, N: int, bits: int = 4, scale: float = 1.0):
     q = op.Reshape(op.Cast(code, to=FLOAT.dtype), [0, 0, 8, 32])
 
     group_at = op.Reshape(op.Range(0, 8, 1), [1, -1, 1]) * 32 + row_in_block  # [S, 8, 1]
-    scale_at = op.Reshape(group_at * 2 + op.Reshape([0, 1], [1, 1, 2]), [0, 1, -1])
-    scale_at = op.Expand(scale_at, op.Concat(tokens_and_blocks, [1], axis=0))
-    group_scale = Bfloat16(op.GatherElements(blocks, scale_at, axis=2))  # [S, b, 8]
-    group_offset = Bfloat16(op.GatherElements(blocks, scale_at + header - 512, axis=2))
-    group_offset = group_offset * op.Cast(1 - 129 * (bits / 8), to=FLOAT.dtype)
+    bytes_at = op.Reshape(group_at * 2 + op.Reshape([0, 1], [1, 1, 2]), [0, 1, -1])
+    scale_at = op.Expand(bytes_at, op.Concat(tokens_and_blocks, [1], axis=0))  # [S, b, 8 groups x 2 bytes]
+    factor_bytes = op.Concat(
+        op.GatherElements(blocks, scale_at, axis=2), op.GatherElements(blocks, scale_at + header - 512, axis=2), axis=2
+    )
+    words = op.Reshape(op.Cast(factor_bytes, to=INT32.dtype), [0, 0, 2, 8, 1, 2])
+    words = op.ReduceSum(words * op.Cast([1, 256], to=INT32.dtype), [5], keepdims=0)
+    factors = op.Gather(Bfloat16Table(), words)  # [S, b, scale | min, 8, 1]
+    group_scale = op.Gather(factors, 0, axis=2)
+    group_offset = op.Gather(factors, 1, axis=2) * op.Cast(1 - 129 * (bits / 8), to=FLOAT.dtype)
 
-    w = q * op.Unsqueeze(group_scale, [3]) + op.Unsqueeze(group_offset, [3])
+    w = q * group_scale + group_offset
     w_SK = op.Slice(op.Reshape(w, op.Concat(op.Shape(row, end=1), [-1], axis=0)), [0], n_columns, [1])
     return scale * op.Reshape(w_SK, op.Concat(op.Shape(ids), n_columns, axis=0))

@@ -10,7 +10,7 @@ __all__ = ["function_bodies"]
 import onnx_ir as ir
 
 from ..opset import DOMAIN, VERSION
-from .bfloat16 import Bfloat16Table
+from .bfloat16 import Bfloat16
 from .embed_nbits import EmbedNBits
 from .flow_attention import FlowQKV
 from .matmul_nbits import MatMulNBits
@@ -20,7 +20,7 @@ def function_bodies() -> dict[str, ir.Function]:
     """A new `ir.Function` for each operator of the domain, and for what they call, by name."""
     bodies = {
         script.name: ir.from_proto(script.to_function_proto())
-        for script in (Bfloat16Table, EmbedNBits, FlowQKV, MatMulNBits)
+        for script in (Bfloat16, EmbedNBits, FlowQKV, MatMulNBits)
     }
     flow_kv = ir.from_proto(FlowQKV.to_function_proto())
     flow_kv.name = "FlowKV"

@@ -1,32 +1,32 @@
-"""Bfloat16Table() -> float32 [65536]: the value of every bfloat16 bit pattern.
+"""Bfloat16(bytes): bfloat16 values that lie as bytes inside a weight block.
 
-Opset 23 has no bit cast: the scales of a weight block, which lie there as bytes, are looked up here by byte0 + 256 * byte1.
+Opset 23 has no bit cast, so a value is taken apart. With the low byte first,
 
-    word = sign 1 bit | exponent 8 bits | mantissa 7 bits
-    value = (-1)^sign * (mantissa + 128 * (exponent > 0)) / 128 * 2^(max(exponent, 1) - 127)
+    byte0 / 128 + 2 * byte1 = (sign and exponent, 9 bits) + (mantissa, 7 bits) / 128
+    value                   = (-1)^sign * 2^(max(exponent, 1) - 127) * ((exponent > 0) + mantissa / 128)
 
-which is exact for every finite value, zero and subnormals included: a zero exponent has no hidden one. A runtime folds the
-table to a constant when it loads a model.
+which is exact for every finite value, zero and subnormals included: a zero exponent has no hidden one.
 """
 
 from __future__ import annotations
 
-__all__ = ["Bfloat16Table"]
+__all__ = ["Bfloat16"]
 
-from onnxscript import FLOAT, opset23 as op, script
+from onnxscript import FLOAT, INT32, opset23 as op, script
 
 from ..opset import DOMAIN_OPSET
 
-# Power of two of each exponent byte; the last stands for infinities and NaN, which the writer refuses.
-_POWERS = [2.0 ** (max(exponent, 1) - 127) for exponent in range(255)] + [float("inf")]
+# The last exponent stands for infinities and NaN, which the writer refuses.
+_MAGNITUDES = [2.0 ** (max(exponent, 1) - 127) for exponent in range(255)] + [float("inf")]
+_POWERS = [sign * magnitude for sign in (1.0, -1.0) for magnitude in _MAGNITUDES]  # by sign and exponent
 
 
 @script(DOMAIN_OPSET, default_opset=op)
-def Bfloat16Table():
-    """The float32 value of each of the 65536 bfloat16 bit patterns."""
-    word = op.Range(0, 65536, 1)
-    exponent = word / 128 % 256
-    mantissa = word % 128 + op.Where(exponent > 0, 128, 0)
-    sign = 1 - word / 32768 * 2
-    power = op.Gather(op.Constant(value_floats=_POWERS), exponent)
-    return op.Cast(sign * mantissa, to=FLOAT.dtype) / 128.0 * power
+def Bfloat16(bytes):
+    """Widens: uint8 [n, 2], low byte first -> float32 [n, 1]."""
+    weights = op.Reshape(op.Constant(value_floats=[0.0078125, 2.0]), [2, 1])
+    x = op.MatMul(op.Cast(bytes, to=FLOAT.dtype), weights)
+    upper = op.Floor(x)
+    exponent = upper - 256.0 * op.Floor(upper / 256.0)
+    power = op.Gather(op.Constant(value_floats=_POWERS), op.Cast(upper, to=INT32.dtype))
+    return power * (x - upper + op.Min(exponent, 1.0))

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 __all__ = ["EmbedNBits"]
 
-from onnxscript import FLOAT, INT32, UINT8, opset23 as op, script
+from onnxscript import FLOAT, UINT8, opset23 as op, script
 
 from ..opset import DOMAIN_OPSET
-from .bfloat16 import Bfloat16Table
+from .bfloat16 import Bfloat16
 
 
 @script(DOMAIN_OPSET, default_opset=op)
@@ -48,9 +48,8 @@ def EmbedNBits(ids, W, K: int, N: int, bits: int = 4, scale: float = 1.0):
     factor_bytes = op.Concat(
         op.GatherElements(blocks, scale_at, axis=2), op.GatherElements(blocks, scale_at + header - 512, axis=2), axis=2
     )
-    words = op.Reshape(op.Cast(factor_bytes, to=INT32.dtype), [0, 0, 2, 8, 1, 2])
-    words = op.ReduceSum(words * op.Cast([1, 256], to=INT32.dtype), [5], keepdims=0)
-    factors = op.Gather(Bfloat16Table(), words)  # [S, b, scale | min, 8, 1]
+    factors = Bfloat16(op.Reshape(factor_bytes, [-1, 2]))
+    factors = op.Reshape(factors, op.Concat(tokens_and_blocks, [2, 8, 1], axis=0))  # [S, b, scale | min, group, 1]
     group_scale = op.Gather(factors, 0, axis=2)
     group_offset = op.Gather(factors, 1, axis=2) * op.Cast(1 - 129 * (bits / 8), to=FLOAT.dtype)
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 __all__ = ["MatMulNBits"]
 
-from onnxscript import FLOAT, INT32, UINT8, graph, opset23 as op, script
+from onnxscript import FLOAT, UINT8, graph, opset23 as op, script
 
 from ..opset import DOMAIN_OPSET
-from .bfloat16 import Bfloat16Table
+from .bfloat16 import Bfloat16
 
 
 @script(DOMAIN_OPSET, default_opset=op)
@@ -48,8 +48,6 @@ def MatMulNBits(A, W, K: int, N: int, bits: int = 4, block_size: int = 32):
     scale_factor = 1.0 / op.Cast(place, to=FLOAT.dtype)
     offset_factor = op.Cast(1 - 129 * eight_bit, to=FLOAT.dtype)  # 1 or -128
     flip = op.Cast(eight_bit * 128, to=UINT8.dtype)  # two's complement code ^ 128 = code + 128
-    byte_weights = op.Reshape(op.Constant(value_floats=[1.0, 256.0]), [2, 1])
-    bfloat16 = Bfloat16Table()
 
     @graph()
     def slab(i):
@@ -65,11 +63,8 @@ def MatMulNBits(A, W, K: int, N: int, bits: int = 4, block_size: int = 32):
         q = op.BitwiseAnd(op.BitwiseXor(codes, flip), masks)  # [b*group, column in group, part, (B, half, byte)]
 
         # Scales and minima in the same order: [B, b, group, half, byte, part] -> [b*group, 1, part, (B, half, byte)].
-        words = op.Reshape(op.Slice(blocks, [0], header, [1]), [-1, 2])
-        words = op.Cast(op.MatMul(op.Cast(words, to=FLOAT.dtype), byte_weights), to=INT32.dtype)
-        factors = op.Reshape(
-            op.Gather(bfloat16, words), op.Concat(slab_blocks, col_blocks, [-1, 8, 2], part_rows, parts, axis=0)
-        )
+        factors = Bfloat16(op.Reshape(op.Slice(blocks, [0], header, [1]), [-1, 2]))
+        factors = op.Reshape(factors, op.Concat(slab_blocks, col_blocks, [-1, 8, 2], part_rows, parts, axis=0))
         factors = op.Transpose(factors, perm=[2, 1, 3, 6, 0, 4, 5])  # [scale | min, b, group, part, B, half, byte]
         factors = op.Reshape(factors, op.Concat(rest, col_blocks * 8, one, parts, part_rows * 2 * slab_blocks, axis=0))
         scale = scale_factor * op.Gather(factors, 0)

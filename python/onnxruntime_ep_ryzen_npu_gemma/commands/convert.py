@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -114,6 +116,11 @@ def _fused(source: Source, logits: Any, args: argparse.Namespace) -> tuple[ir.Mo
     model = gemma3_text.export(source, logits)
     kv_dtype = {"f16": ir.DataType.FLOAT16, "f32": ir.DataType.FLOAT}[args.kv]
     report = graph_passes.fuse(model, kv_dtype=kv_dtype, head_bits=_HEAD_BITS[args.lm_head])
+    try:
+        report.expect(source.config.num_layers)
+    except graph_passes.FusionError as error:
+        found = " ".join(str(error).split())
+        raise Problem("the model does not fit the operators", source.path, found, "use an original Gemma3") from error
     return model, report.counts
 
 

@@ -20,8 +20,8 @@ from tests.tiny_gemma3 import LAYERS, VOCAB_SIZE, WINDOW
 
 TOKENS = 5 * WINDOW + 3  # the window bites in every sliding layer, and no length is a multiple of it
 
-# Measured: max |error| 5.7e-5 at logits up to 35.
-ATOL = 2e-4
+# Measured: max error 1.6e-5 at logits up to 79, chunked or not; a wrong window, RoPE base or factor moves them by 4.
+ATOL = 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def run(session: ort.InferenceSession, ids: np.ndarray, past: dict[str, np.ndarr
 def test_logits_equal_transformers(model_path: Path, ids: np.ndarray, truth: np.ndarray) -> None:
     session = ort.InferenceSession(model_path, providers=["CPUExecutionProvider"])
     logits = run(session, ids, None)["logits"]
-    assert np.abs(truth).max() > 5
+    assert np.abs(truth).max() > 50
     np.testing.assert_allclose(logits, truth, rtol=0, atol=ATOL)
 
 

@@ -36,8 +36,8 @@ void Ep::Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support) {
   if (parent) return;
 
   const ReadGraphResult read = ReadGraph(api_, graph, ReadConstants::kSmall);
-  const Policy policy = Decide(read.graph);
-  activations_ = policy.activations;
+  policy_ = Decide(read.graph);
+  const Policy& policy = policy_;
   failure_.clear();
 
   const std::string refused = RefusedNodes(read.graph, policy);
@@ -87,7 +87,7 @@ OrtStatus* ORT_API_CALL Ep::CompileImpl(OrtEp* self, const OrtGraph** graphs, co
 
 OrtNodeComputeInfo* Ep::CompileRegion(const OrtGraph* graph, const OrtNode* fused_node) {
   const ReadGraphResult read = ReadGraph(api_, graph, ReadConstants::kAll);
-  const Policy policy = Decide(read.graph, activations_);
+  const Policy policy = Decide(read.graph, &policy_);
   for (std::size_t i = 0; i < policy.decisions.size(); ++i)
     if (const Decision& d = policy.decisions[i]; !d.claimed)
       throw Error(ErrorCode::kFail, "RyzenNPUGemmaEP: node " + read.graph.nodes[i].name +

@@ -31,8 +31,8 @@ class Ep : public OrtEp {
   WeightStore& weights_;
   const Options options_;
   const OrtLogger* logger_;
-  Activations activations_;  // of the whole graph, as GetCapability last saw it
-  std::string failure_;      // why the session may not be made; Compile reports it
+  Policy policy_;        // of the whole graph, as GetCapability last saw it
+  std::string failure_;  // why the session may not be made; Compile reports it
 };
 
 }  // namespace ryzen_npu_gemma::ep

@@ -17,7 +17,7 @@ class Builder {
       : graph_(graph), policy_(policy), weights_(weights) {
     for (std::size_t i = 0; i < input_names.size(); ++i) input_index_[input_names[i]] = static_cast<int>(i);
     for (std::size_t i = 0; i < output_names.size(); ++i) output_index_[output_names[i]] = static_cast<int>(i);
-    for (const auto& name : input_names) plan_.inputs.push_back({name, DataType::kOther, PlanInput::Role::kScalar});
+    for (const auto& name : input_names) plan_.inputs.push_back({name, DataType::kOther, PlanInput::Role::kOther});
     plan_.outputs = output_names;
     operands_.resize(graph.values.size());
     remaining_uses_.resize(graph.values.size());
@@ -60,6 +60,15 @@ class Builder {
           Elementwise{n.op_type == "Mul", Read(n.inputs[0]), Read(n.inputs[1]), Define(n.outputs[0])});
     } else if (n.op_type == "Gather") {
       plan_.launches.push_back(LastRow{Read(n.inputs[0]), Define(n.outputs[0])});
+    } else if (n.op_type == "Shape") {
+      const int dim = static_cast<int>(AttributeOr<int64_t>(n, "start", 0));
+      DefineScalar(n, {Scalar::Kind::kDim, BindInput(n.inputs[0], PlanInput::Role::kOther), dim, DataType::kInt64});
+    } else if (n.op_type == "Sub") {
+      DefineScalar(n, {Scalar::Kind::kSub, ReadScalar(n.inputs[0]), ReadScalar(n.inputs[1]), DataType::kInt64});
+    } else if (n.op_type == "Equal") {
+      DefineScalar(n, {Scalar::Kind::kEqual, ReadScalar(n.inputs[0]), ReadScalar(n.inputs[1]), DataType::kBool});
+    } else if (n.op_type == "Not") {
+      DefineScalar(n, {Scalar::Kind::kNot, ReadScalar(n.inputs[0]), -1, DataType::kBool});
     } else {
       throw Error(ErrorCode::kFail,
                   "plan: node " + n.name + " of type " + n.op_type + " was claimed but has no lowering");
@@ -101,12 +110,12 @@ class Builder {
     f.q = Read(n.inputs[0]);
     f.k = Read(n.inputs[1]);
     f.v = Read(n.inputs[2]);
-    f.past_k_input = BindInput(n.inputs[3], PlanInput::Role::kPast);
-    f.past_v_input = BindInput(n.inputs[4], PlanInput::Role::kPast);
+    f.past_k_input = BindInput(n.inputs[3], PlanInput::Role::kOther);
+    f.past_v_input = BindInput(n.inputs[4], PlanInput::Role::kOther);
     f.q_norm = Floats(n.inputs[5]);
     f.k_norm = Floats(n.inputs[6]);
-    f.past_len_input = BindInput(n.inputs[7], PlanInput::Role::kScalar);
-    f.shared_input = BindInput(n.inputs[8], PlanInput::Role::kScalar);
+    f.past_len = ReadScalar(n.inputs[7]);
+    f.shared = ReadScalar(n.inputs[8]);
     f.present_k_output = Output(n.outputs[1]);
     f.present_v_output = Output(n.outputs[2]);
     f.num_heads = AttributeOr<int64_t>(n, "num_heads", 0);
@@ -143,7 +152,7 @@ class Builder {
       throw Error(ErrorCode::kFail, "plan: value " + v.name + " is not an input of the region");
     PlanInput& input = plan_.inputs[it->second];
     input.type = v.type;
-    input.role = role;
+    if (role != PlanInput::Role::kOther) input.role = role;
     if (role == PlanInput::Role::kIds) input.rows = RowsIndex(RowsKey(v, v.shape.at(1)));
     return it->second;
   }
@@ -151,6 +160,23 @@ class Builder {
   int Output(int value) const {
     const auto it = output_index_.find(ValueOf(value).name);
     return it == output_index_.end() ? -1 : it->second;
+  }
+
+  // ---- scalars
+
+  int ReadScalar(int value) {
+    if (const auto it = scalars_.find(value); it != scalars_.end()) return it->second;
+    return AddScalar(value, {Scalar::Kind::kInput, BindInput(value, PlanInput::Role::kOther), -1, ValueOf(value).type});
+  }
+
+  void DefineScalar(const Node& n, Scalar scalar) {
+    scalar.output = Output(n.outputs[0]);
+    AddScalar(n.outputs[0], scalar);
+  }
+
+  int AddScalar(int value, const Scalar& scalar) {
+    plan_.scalars.push_back(scalar);
+    return scalars_[value] = static_cast<int>(plan_.scalars.size()) - 1;
   }
 
   // ---- activations
@@ -250,6 +276,7 @@ class Builder {
   std::vector<int> remaining_uses_;               // by value
   std::vector<bool> done_;                        // by node
   std::vector<int> free_;                         // buffers
+  std::map<int, int> scalars_;                    // by value
   std::map<int, std::shared_ptr<const PackedMatrix>> matrices_;
 };
 

@@ -42,7 +42,8 @@ struct MatMul {  // y[i] = a w[i]^T: matrices that share their activation are on
 };
 struct FlowAttention {
   Operand q, k, v;
-  int past_k_input, past_v_input, past_len_input, shared_input;
+  int past_k_input, past_v_input;
+  int past_len, shared;  // indices of Plan::scalars
   int present_k_output, present_v_output;
   std::vector<float> q_norm, k_norm;
   int64_t num_heads, kv_num_heads, head_dim, window;
@@ -78,11 +79,20 @@ struct RowSymbol {
   int64_t constant = -1;  // its value
 };
 
+// One number of a run, computed before its launches: from an input or from scalars before it.
+struct Scalar {
+  enum class Kind { kInput, kDim, kSub, kEqual, kNot } kind;
+  int a;            // kInput, kDim: index of Plan::inputs; else of Plan::scalars
+  int b;            // kDim: the dimension; kSub, kEqual: index of Plan::scalars
+  DataType type;    // kInt64 or kBool
+  int output = -1;  // index of Plan::outputs, when it is one
+};
+
 // What the region's inputs must look like; checked at every run.
 struct PlanInput {
   std::string name;
   DataType type;
-  enum class Role { kIds, kActivation, kPast, kScalar } role;
+  enum class Role { kIds, kActivation, kOther } role;
   int rows = -1;       // kIds, kActivation
   int64_t width = -1;  // kActivation
 };
@@ -93,6 +103,7 @@ struct Plan {
   std::vector<RowSymbol> row_symbols;
   std::vector<Operand> buffers;  // rows and width of each workspace buffer
   std::vector<Rope> ropes;
+  std::vector<Scalar> scalars;
   std::vector<Launch> launches;
 };
 

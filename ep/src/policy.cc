@@ -39,8 +39,8 @@ bool IsActivationType(const Value& value) {
 // The facts of one node, read through the rules' eyes: every accessor rejects when the fact is missing.
 class NodeRules {
  public:
-  NodeRules(const Graph& graph, const Node& node, Activations& activations)
-      : graph_(graph), node_(node), activations_(activations) {}
+  NodeRules(const Graph& graph, const Node& node, Policy& policy)
+      : graph_(graph), node_(node), activations_(policy.activations), scalars_(policy.scalars) {}
 
   const Value& Input(std::size_t i, std::string_view what) const {
     if (i >= node_.inputs.size() || node_.inputs[i] < 0)
@@ -61,6 +61,23 @@ class NodeRules {
     activations_[value.name] = activation;
     return activation;
   }
+
+  // One element of `type`, computed by a claimed node or given from outside.
+  void ScalarInput(std::size_t i, std::string_view what, DataType type) {
+    const Value& value = Input(i, what);
+    if (const auto it = scalars_.find(value.name); it != scalars_.end()) {
+      if (it->second != type) throw Reject{std::string(what) + " has another type than it needs", value.name};
+      return;
+    }
+    if (value.type != type)
+      throw Reject{std::string(what) + (type == DataType::kBool ? " is not bool" : " is not int64"), value.name};
+    if (value.is_constant) throw Reject{std::string(what) + " is a constant", value.name};
+    if (value.shape.size() > 1 || (value.shape.size() == 1 && value.shape[0].value != 1))
+      throw Reject{std::string(what) + " is not one number", ShapeText(value)};
+    scalars_[value.name] = type;
+  }
+
+  void ScalarOutput(DataType type) { scalars_[graph_.values[node_.outputs.at(0)].name] = type; }
 
   // A constant float vector; its length.
   int64_t ConstantVector(std::size_t i, std::string_view what) const {
@@ -112,6 +129,7 @@ class NodeRules {
   const Graph& graph_;
   const Node& node_;
   Activations& activations_;
+  Scalars& scalars_;
 };
 
 int64_t MatMulNBits(NodeRules& n) {
@@ -167,9 +185,8 @@ int64_t FlowAttention(NodeRules& n) {
     if (past.has_shape && (past.shape.size() != 4 || (past.shape[0].value >= 0 && past.shape[0].value != 1)))
       throw Reject{std::string(name) + " is not [1, kv_num_heads, length, head_dim]", ShapeText(past)};
   }
-  if (n.Input(7, "past_len").type != DataType::kInt64)
-    throw Reject{"past_len is not int64", n.Input(7, "past_len").name};
-  if (n.Input(8, "shared").type != DataType::kBool) throw Reject{"shared is not bool", n.Input(8, "shared").name};
+  n.ScalarInput(7, "past_len", DataType::kInt64);
+  n.ScalarInput(8, "shared", DataType::kBool);
   if (n.node_.op_type == "FlowKV" && q.rows != "=1") throw Reject{"FlowKV takes one token", q.rows};
   n.Output(0, {q.rows, heads * head_dim});
   return 0;
@@ -220,6 +237,37 @@ int64_t GatherLast(NodeRules& n) {
   return 0;
 }
 
+// One dimension of an input of the graph.
+int64_t ShapeOfInput(NodeRules& n) {
+  const Value& x = n.Input(0, "data");
+  if (x.producer >= 0 || x.is_constant) throw Reject{"data is not an input of the graph", x.name};
+  const int64_t start = AttributeOr<int64_t>(n.node_, "start", 0), end = AttributeOr<int64_t>(n.node_, "end", -1);
+  if (start < 0 || end != start + 1 || (x.has_shape && end > static_cast<int64_t>(x.shape.size())))
+    throw Reject{"not one dimension", Str(start) + " to " + Str(end)};
+  n.ScalarOutput(DataType::kInt64);
+  return 0;
+}
+
+int64_t ScalarSub(NodeRules& n) {
+  n.ScalarInput(0, "A", DataType::kInt64);
+  n.ScalarInput(1, "B", DataType::kInt64);
+  n.ScalarOutput(DataType::kInt64);
+  return 0;
+}
+
+int64_t ScalarEqual(NodeRules& n) {
+  n.ScalarInput(0, "A", DataType::kInt64);
+  n.ScalarInput(1, "B", DataType::kInt64);
+  n.ScalarOutput(DataType::kBool);
+  return 0;
+}
+
+int64_t ScalarNot(NodeRules& n) {
+  n.ScalarInput(0, "X", DataType::kBool);
+  n.ScalarOutput(DataType::kBool);
+  return 0;
+}
+
 struct Rule {
   std::string_view domain;
   std::string_view op_type;
@@ -237,6 +285,10 @@ constexpr Rule kRules[] = {
     {"", "Mul", false, Elementwise},
     {"", "Add", false, Elementwise},
     {"", "Gather", false, GatherLast},
+    {"", "Shape", false, ShapeOfInput},
+    {"", "Sub", false, ScalarSub},
+    {"", "Equal", false, ScalarEqual},
+    {"", "Not", false, ScalarNot},
 };
 
 const Rule* FindRule(const Node& node) {
@@ -266,9 +318,12 @@ std::string RowsKey(const Value& value, const Dim& dim) {
   return dim.symbol.empty() ? "rows of " + value.name : dim.symbol;
 }
 
-Policy Decide(const Graph& graph, const Activations& known) {
+Policy Decide(const Graph& graph, const Policy* known) {
   Policy policy;
-  policy.activations = known;
+  if (known) {
+    policy.activations = known->activations;
+    policy.scalars = known->scalars;
+  }
   policy.decisions.reserve(graph.nodes.size());
   for (const Node& node : graph.nodes) {
     Decision decision;
@@ -277,7 +332,7 @@ Policy Decide(const Graph& graph, const Activations& known) {
       decision = {false, false, "operator is not one of the EP's", node.op_type, ForeignMacs(graph, node)};
     } else {
       try {
-        NodeRules rules(graph, node, policy.activations);
+        NodeRules rules(graph, node, policy);
         decision = {true, true, "", "", rule->check(rules)};
       } catch (const Reject& reject) {
         decision = {false, rule->always_claimable, reject.reason, reject.value, ForeignMacs(graph, node)};

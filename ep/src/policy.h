@@ -2,7 +2,8 @@
 //
 // The EP works on activations: fp32 tensors [1, rows, width] whose width is known when the session is made and whose
 // rows are one of a few symbols ("sequence", or a constant). Every rule below is a rule on activations, so that a
-// claimed node never meets a shape at run time that it was not claimed for.
+// claimed node never meets a shape at run time that it was not claimed for. Beside them stand scalars, int64 or bool
+// tensors of one element: the arithmetic by which a graph learns how long its past is.
 #pragma once
 
 #include <map>
@@ -37,13 +38,17 @@ struct Decision {
   int64_t macs_per_token = 0;
 };
 
+// Types of the scalars, by value name.
+using Scalars = std::map<std::string, DataType, std::less<>>;
+
 struct Policy {
   std::vector<Decision> decisions;  // one a node of the graph
+  Scalars scalars;                  // of every claimed node's output and every scalar that comes from outside
   Activations activations;          // of every claimed node's output and every activation that comes from outside
 };
 
-// `known` gives the activations that come from outside when the graph is a part of a larger one.
-Policy Decide(const Graph& graph, const Activations& known = {});
+// `known` is the policy of the larger graph that this one is a part of.
+Policy Decide(const Graph& graph, const Policy* known = nullptr);
 
 // Reads one attribute; a missing one, or one of another type, is `fallback`.
 template <class T>

@@ -21,9 +21,9 @@ class ForwardThreads final : public Threads {
   }
 };
 
-// Inputs 0..3: past_k, past_v, past_len, shared. Outputs 0, 1: present_k, present_v.
+// Inputs 0, 1: past_k, past_v. Outputs 0, 1: present_k, present_v.
 struct CacheTensors final : RunTensors {
-  TensorView inputs[4];
+  TensorView inputs[2];
   std::vector<float> present[2];
   std::vector<int64_t> present_shape[2];
   void* in_place[2] = {nullptr, nullptr};
@@ -54,8 +54,6 @@ FlowAttention Launch(const Case& c) {
   FlowAttention f{};
   f.past_k_input = 0;
   f.past_v_input = 1;
-  f.past_len_input = 2;
-  f.shared_input = 3;
   f.present_k_output = 0;
   f.present_v_output = 1;
   f.num_heads = c.heads;
@@ -121,12 +119,11 @@ TEST_P(HostAttention, EqualsNaiveAttention) {
       tensors.inputs[i] = {cache[i].data(), DataType::kFloat32, {1, c.kv_heads, P, kHeadDim}};
       if (c.in_place) tensors.in_place[i] = cache[i].data();
     }
-    tensors.inputs[2] = {&past, DataType::kInt64, {1}};
-    tensors.inputs[3] = {&shared, DataType::kBool, {1}};
     std::vector<float> y(static_cast<std::size_t>(chunk * c.heads * kHeadDim));
     FillRopeTable(rope, past, chunk, threads, table);
-    RunAttention(f, chunk, q.data() + past * c.heads * kHeadDim, k.data() + past * c.kv_heads * kHeadDim,
-                 v.data() + past * c.kv_heads * kHeadDim, y.data(), table, tensors, threads, scratch);
+    RunAttention(f, {past, shared}, chunk, q.data() + past * c.heads * kHeadDim,
+                 k.data() + past * c.kv_heads * kHeadDim, v.data() + past * c.kv_heads * kHeadDim, y.data(), table,
+                 tensors, threads, scratch);
     EXPECT_EQ(tensors.present_shape[0], (std::vector<int64_t>{1, c.kv_heads, shared ? P : past + chunk, kHeadDim}));
     if (!c.in_place)
       for (int i = 0; i < 2; ++i) cache[i] = tensors.present[i];
@@ -176,15 +173,14 @@ TEST(HostAttentionErrors, CacheThatDoesNotFitTheCall) {
   std::vector<float> cache(4 * kHeadDim), rows(20 * 4 * kHeadDim), y(rows.size());
   CacheTensors tensors;
   tensors.inputs[0] = tensors.inputs[1] = {cache.data(), DataType::kFloat32, {1, 1, 4, kHeadDim}};
-  tensors.inputs[2] = {&past, DataType::kInt64, {1}};
-  tensors.inputs[3] = {&shared, DataType::kBool, {1}};
   AttentionScratch scratch;
   RopeTable table;
   ForwardThreads threads;
   const auto run = [&]() -> std::string {
     try {
       FillRopeTable({10000.0f, 1.0f, kHeadDim}, 0, 4, threads, table);
-      RunAttention(f, 4, rows.data(), rows.data(), rows.data(), y.data(), table, tensors, threads, scratch);
+      RunAttention(f, {past, shared}, 4, rows.data(), rows.data(), rows.data(), y.data(), table, tensors, threads,
+                   scratch);
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
       return e.what();

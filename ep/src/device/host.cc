@@ -40,20 +40,68 @@ struct HostProgram::Execution {
   RunTensors& tensors;
   Threads& threads;
   Workspace& workspace;
+  std::vector<int64_t> scalars = {};
   std::vector<int64_t> rows = std::vector<int64_t>(plan.row_symbols.size(), -1);  // by row symbol
 
   void Prepare() {
     for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = plan.row_symbols[i].constant;
     for (std::size_t i = 0; i < plan.inputs.size(); ++i) BindRows(static_cast<int>(i));
+    for (const Scalar& scalar : plan.scalars) {
+      scalars.push_back(Compute(scalar));
+      if (scalar.output >= 0) WriteScalar(scalar, scalars.back());
+    }
     for (std::size_t i = 0; i < plan.buffers.size(); ++i)
       workspace.buffers[i].Reserve<float>(RowsOf(plan.buffers[i]) * plan.buffers[i].width);
     std::vector<bool> filled(plan.ropes.size());
     for (const Launch& launch : plan.launches) {
       const auto* f = std::get_if<FlowAttention>(&launch);
       if (!f || filled[f->rope]) continue;
-      FillRopeTable(plan.ropes[f->rope], ReadPastLength(*f, tensors), RowsOf(f->q), threads, workspace.ropes[f->rope]);
+      FillRopeTable(plan.ropes[f->rope], scalars[f->past_len], RowsOf(f->q), threads, workspace.ropes[f->rope]);
       filled[f->rope] = true;
     }
+  }
+
+  int64_t Compute(const Scalar& scalar) {
+    switch (scalar.kind) {
+      case Scalar::Kind::kInput:
+        return ReadScalar(scalar);
+      case Scalar::Kind::kDim:
+        return ReadDim(scalar);
+      case Scalar::Kind::kSub:
+        return scalars[scalar.a] - scalars[scalar.b];
+      case Scalar::Kind::kEqual:
+        return scalars[scalar.a] == scalars[scalar.b];
+      case Scalar::Kind::kNot:
+        return !scalars[scalar.a];
+    }
+    return 0;
+  }
+
+  int64_t ReadScalar(const Scalar& scalar) {
+    const TensorView value = tensors.Input(scalar.a);
+    int64_t count = 1;
+    for (int64_t dim : value.shape) count *= dim;
+    if (count != 1 || value.type != scalar.type)
+      throw Error(ErrorCode::kInvalidArgument, "input " + plan.inputs[scalar.a].name + ": found shape " +
+                                                   ShapeText(value.shape) + ", needed one number of the model's type");
+    return scalar.type == DataType::kBool ? *value.as<bool>() : *value.as<int64_t>();
+  }
+
+  int64_t ReadDim(const Scalar& scalar) {
+    const std::vector<int64_t> shape = tensors.Input(scalar.a).shape;
+    if (scalar.b >= static_cast<int>(shape.size()))
+      throw Error(ErrorCode::kInvalidArgument, "input " + plan.inputs[scalar.a].name + ": found shape " +
+                                                   ShapeText(shape) + ", needed more than " + std::to_string(scalar.b) +
+                                                   " dimensions");
+    return shape[static_cast<std::size_t>(scalar.b)];
+  }
+
+  void WriteScalar(const Scalar& scalar, int64_t value) {
+    void* data = tensors.Output(scalar.output, {1});
+    if (scalar.type == DataType::kBool)
+      *static_cast<bool*>(data) = value != 0;
+    else
+      *static_cast<int64_t*>(data) = value;
   }
 
   // Learns a row symbol from an input, or checks the input against it.
@@ -147,8 +195,8 @@ struct HostProgram::Execution {
 
   void operator()(const FlowAttention& launch) {
     const int64_t count = RowsOf(launch.q);
-    RunAttention(launch, count, Read(launch.q), Read(launch.k), Read(launch.v), Write(launch.y),
-                 workspace.ropes[launch.rope], tensors, threads, workspace.attention);
+    RunAttention(launch, {scalars[launch.past_len], scalars[launch.shared] != 0}, count, Read(launch.q), Read(launch.k),
+                 Read(launch.v), Write(launch.y), workspace.ropes[launch.rope], tensors, threads, workspace.attention);
   }
 
   void operator()(const Gelu& launch) {

@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kTilePositions = 16;
 constexpr int64_t kMinSplitKeys = 256;  // a split shorter than this costs more in merging than it wins
 constexpr int64_t kTargetUnits = 16;
+constexpr int64_t kMaxPositions = int64_t{1} << 31;
 
 // The cache of one call: past [1, kv_heads, P, head_dim] in, present out, and what lies where in them.
 struct Cache {
@@ -30,7 +31,7 @@ struct Cache {
 
 std::string Where(const FlowAttention& f) { return "attention " + f.name + ": "; }
 
-Cache OpenCache(const FlowAttention& f, int64_t rows, RunTensors& tensors) {
+Cache OpenCache(const FlowAttention& f, const CacheState& state, int64_t rows, RunTensors& tensors) {
   Cache cache;
   cache.past_k = tensors.Input(f.past_k_input);
   cache.past_v = tensors.Input(f.past_v_input);
@@ -43,8 +44,12 @@ Cache OpenCache(const FlowAttention& f, int64_t rows, RunTensors& tensors) {
   if (cache.past_k.type != f.kv_type || cache.past_v.type != f.kv_type)
     throw Error(ErrorCode::kInvalidArgument, Where(f) + "past_k or past_v changed its type");
   cache.P = shape[2];
-  cache.past_len = ReadPastLength(f, tensors);
-  cache.shared = *tensors.Input(f.shared_input).as<bool>();
+  if (state.past_len < 0 || state.past_len > kMaxPositions)
+    throw Error(ErrorCode::kInvalidArgument,
+                Where(f) + "the length of the past is " + std::to_string(state.past_len) +
+                    "; attention_mask must be as long as the past and the new tokens together");
+  cache.past_len = state.past_len;
+  cache.shared = state.shared;
   cache.element = f.kv_type == DataType::kFloat16 ? 2 : 4;
   const int64_t total = cache.past_len + rows;
   if (!cache.shared && cache.P != cache.past_len)
@@ -95,19 +100,6 @@ void WritePresent(const FlowAttention& f, const Cache& cache, int output, const 
 
 }  // namespace
 
-int64_t ReadPastLength(const FlowAttention& f, RunTensors& tensors) {
-  const TensorView value = tensors.Input(f.past_len_input);
-  int64_t count = 1;
-  for (int64_t dim : value.shape) count *= dim;
-  if (count != 1) throw Error(ErrorCode::kInvalidArgument, Where(f) + "past_len is not one number");
-  const int64_t past_len = *value.as<int64_t>();
-  if (past_len < 0 || past_len > (int64_t{1} << 31))
-    throw Error(ErrorCode::kInvalidArgument,
-                Where(f) + "the length of the past is " + std::to_string(past_len) +
-                    "; attention_mask must be as long as the past and the new tokens together");
-  return past_len;
-}
-
 void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& threads, RopeTable& table) {
   const int64_t half = rope.head_dim / 2;
   float* inv_freq = table.cos_sin.Reserve<float>(half + 2 * rows * half);
@@ -122,13 +114,14 @@ void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& th
   table.sin = sin;
 }
 
-void RunAttention(const FlowAttention& f, int64_t rows, const float* q, const float* k, const float* v, float* y,
-                  const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch) {
+void RunAttention(const FlowAttention& f, const CacheState& cache_state, int64_t rows, const float* q, const float* k,
+                  const float* v, float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads,
+                  AttentionScratch& scratch) {
   static const auto norm_rope = kernels::SelectQkNormRope();
   static const auto kv_store = kernels::SelectKvStore();
   static const auto accumulate = kernels::SelectFlowAccumulate();
 
-  const Cache cache = OpenCache(f, rows, tensors);
+  const Cache cache = OpenCache(f, cache_state, rows, tensors);
   const int64_t D = f.head_dim, Hkv = f.kv_num_heads, group = f.num_heads / Hkv;
   const auto kv_type = f.kv_type == DataType::kFloat16 ? kernels::KvType::kFloat16 : kernels::KvType::kFloat32;
   const int64_t row_bytes = D * static_cast<int64_t>(cache.element);

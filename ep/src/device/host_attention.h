@@ -18,16 +18,20 @@ struct RopeTable {
 };
 void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& threads, RopeTable& table);
 
+// How much of the text is in the cache, and which cache convention the caller keeps.
+struct CacheState {
+  int64_t past_len = 0;
+  bool shared = false;
+};
+
 struct AttentionScratch {
   Scratch q, k, v, state;
 };
 
 // Runs one attention launch over `rows` new tokens; q, k, v, y are fp32 [rows, heads * head_dim]. Reads the past,
 // writes the present after that (they may be one buffer). Throws Error when the cache does not hold the call.
-void RunAttention(const FlowAttention& f, int64_t rows, const float* q, const float* k, const float* v, float* y,
-                  const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch);
-
-// past_len as the region's inputs tell it, checked.
-int64_t ReadPastLength(const FlowAttention& f, RunTensors& tensors);
+void RunAttention(const FlowAttention& f, const CacheState& state, int64_t rows, const float* q, const float* k,
+                  const float* v, float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads,
+                  AttentionScratch& scratch);
 
 }  // namespace ryzen_npu_gemma::ep

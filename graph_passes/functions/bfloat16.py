@@ -23,9 +23,9 @@ _POWERS = [sign * magnitude for sign in (1.0, -1.0) for magnitude in _MAGNITUDES
 
 @script(DOMAIN_OPSET, default_opset=op)
 def Bfloat16(bytes):
-    """Widens: uint8 [n, 2], low byte first -> float32 [n, 1]."""
+    """Widens: uint8 [n, 2], low byte first -> float32 [n]."""
     weights = op.Reshape(op.Constant(value_floats=[0.0078125, 2.0]), [2, 1])
-    x = op.MatMul(op.Cast(bytes, to=FLOAT.dtype), weights)
+    x = op.Squeeze(op.MatMul(op.Cast(bytes, to=FLOAT.dtype), weights), [1])
     upper = op.Floor(x)
     exponent = upper - 256.0 * op.Floor(upper / 256.0)
     power = op.Gather(op.Constant(value_floats=_POWERS), op.Cast(upper, to=INT32.dtype))

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from .fusion_pass import Decline, FusionPass, attribute, constant, producer
+from .fusion_pass import Decline, FusionPass, FusionResult, attribute, constant, producer
 from .opset import DOMAIN, KV_TYPES
 from .positions import Rope, mask_window, rope
 
@@ -60,8 +60,8 @@ class FuseAttention(FusionPass[_Match]):
     1. The model's input_ids is [1, S] and its attention_mask [1, past + S]. S statically 1 gives FlowKV, else FlowQKV.
     2. Softcap is 0 and the mask an operand, not `is_causal`. What the mask hides is found by running its part of the
        graph (`positions.py`): causal, or causal with a window; any other declines.
-    3. q and k have an RMSNormalization over Dh each, with one epsilon, before a half-split RotaryEmbedding over all of Dh
-       with the same tables. RoPE's base and factor are found from the tables, and verified on them.
+    3. q and k have an RMSNormalization over Dh each, with one epsilon, before a half-split RotaryEmbedding over all of
+       Dh with the same tables. RoPE's base and factor are found from the tables, and verified on them.
     4. past_k, past_v are graph inputs and present_k, present_v graph outputs; nothing else reads the heads' output.
        The cache's element type becomes `kv_dtype`, in the graph's interface too.
     5. past_len = length of attention_mask - length of input_ids, and shared = (rows of the first global layer's past is
@@ -76,6 +76,11 @@ class FuseAttention(FusionPass[_Match]):
                 f"fuse_attention: kv_dtype is {kv_dtype}; it must be one of {', '.join(map(str, KV_TYPES))}"
             )
         self.kv_dtype = kv_dtype
+
+    def call(self, model: ir.Model) -> FusionResult:
+        """Runs the pass; layers share masks and tables, and each is probed once a run."""
+        self._mask_window, self._rope = functools.cache(mask_window), functools.cache(rope)
+        return super().call(model)
 
     def match(self, model: ir.Model, node: ir.Node) -> _Match:
         """Reads one attention; raises `Decline`."""
@@ -102,8 +107,8 @@ class FuseAttention(FusionPass[_Match]):
             self._cache(node, past),
             _merged_heads(node, q.heads * q.head_dim),
             float(attribute(node, "scale", q.head_dim**-0.5)),
-            _window(model.graph, mask, new),
-            _rope(model.graph, q.cos, q.sin, q.head_dim, new),
+            self._mask_window(model.graph, mask, new),
+            self._rope(model.graph, q.cos, q.sin, q.head_dim, new),
         )
 
     def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, _Match]]) -> None:
@@ -137,7 +142,8 @@ class FuseAttention(FusionPass[_Match]):
             for cache in (*match.past, *flow.outputs[1:]):
                 cache.type = ir.TensorType(self.kv_dtype)
 
-    def _tokens(self, graph: ir.Graph) -> int | None:
+    @staticmethod
+    def _tokens(graph: ir.Graph) -> int | None:
         """S if it is static."""
         inputs = {value.name: value for value in graph.inputs}
         for name in ("input_ids", "attention_mask"):
@@ -149,13 +155,17 @@ class FuseAttention(FusionPass[_Match]):
         tokens = inputs["input_ids"].shape[1]  # type: ignore[index]
         return tokens if isinstance(tokens, int) else None
 
-    def _cache(self, attention: ir.Node, past: Sequence[ir.Value | None]) -> tuple[ir.Value, ir.Value]:
+    @staticmethod
+    def _cache(attention: ir.Node, past: Sequence[ir.Value | None]) -> tuple[ir.Value, ir.Value]:
         past_k, past_v = past
         if past_k is None or past_v is None or len(attention.outputs) < 3:
             raise Decline("attention without a cache", f"{len(attention.outputs)} outputs")
         for value in (past_k, past_v):
             if not value.is_graph_input():
                 raise Decline("past is not a graph input", value.name)
+            others = {user.op_type for user in value.consumers() if user is not attention} - {"Shape"}
+            if others:
+                raise Decline("past is read by others", f"{value.name}: {', '.join(sorted(others))}")
         for value in attention.outputs[1:3]:
             if not value.is_graph_output() or value.uses():
                 raise Decline("present is not a graph output alone", value.name)
@@ -213,16 +223,6 @@ def _merged_heads(attention: ir.Node, width: int) -> ir.Value:
                 raise Decline("heads of y are not merged", None if shape is None else shape.tolist())
         value = consumers[0].outputs[0]
     return value
-
-
-@functools.lru_cache(maxsize=16)
-def _window(graph: ir.Graph, mask: ir.Value, new: int) -> int:
-    return mask_window(graph, mask, new)
-
-
-@functools.lru_cache(maxsize=16)
-def _rope(graph: ir.Graph, cos: ir.Value, sin: ir.Value, head_dim: int, new: int) -> Rope:
-    return rope(graph, cos, sin, head_dim, new)
 
 
 def _cache_state(graph: ir.Graph, past_k: ir.Value) -> tuple[ir.Value, ir.Value]:

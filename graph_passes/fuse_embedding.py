@@ -67,8 +67,7 @@ def _head(graph: ir.Graph, table: ir.Value) -> ir.Node:
     for node in graph:
         if (node.domain, node.op_type) == (DOMAIN, "MatMulNBits"):
             blocks = node.inputs[1].const_value if node.inputs[1] is not None else None
-            tied = isinstance(blocks, QuantizedWeights) and blocks.source is table.const_value
-            if tied and not blocks.transposed:
+            if isinstance(blocks, QuantizedWeights) and blocks.source is table.const_value and not blocks.transposed:
                 return node
     raise Decline("the table is not the head's weight", table.name)
 

@@ -7,7 +7,7 @@ __all__ = ["Decline", "Declined", "FusionPass", "FusionResult", "attribute", "co
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -42,7 +42,7 @@ class Declined:
 
 @dataclasses.dataclass
 class FusionResult(ir.passes.PassResult):
-    """The result of a pass, and its record: names of the candidates that matched, and those that did not with reasons."""
+    """A pass's result and record: the names of the candidates that matched, and those that did not, with reasons."""
 
     matches: Sequence[str]
     declines: Sequence[Declined]
@@ -97,7 +97,7 @@ def producer(value: ir.Value | None, op_type: str, reason: str) -> ir.Node:
     return node
 
 
-def attribute(node: ir.Node, name: str, default: int | float | str | Sequence[int]) -> object:
+def attribute(node: ir.Node, name: str, default: int | float | str | Sequence[int]) -> Any:
     """An attribute's value, or `default` if the node does not have it."""
     attr = node.attributes.get(name)
     return default if attr is None else attr.value

@@ -140,7 +140,7 @@ OPERATORS: dict[str, Operator] = {
         ),
         Operator(
             "FlowKV",
-            "Decode attention, S = 1; the signature and the maths of FlowQKV.",
+            "Decode attention: the maths of FlowQKV with S = 1.",
             _FLOW_INPUTS,
             _FLOW_OUTPUTS,
             _FLOW_ATTRIBUTES,

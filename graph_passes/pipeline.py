@@ -37,7 +37,7 @@ class Report:
     modified: bool
 
     def expect(self, num_layers: int) -> None:
-        """Checks a text decoder with a tied head: 7 projections a layer and the head, one attention a layer, one embedding.
+        """Checks a text decoder with a tied head: 7 projections and one attention a layer, one head, one embedding.
 
         Raises:
             FusionError: names what is missing or too much, and why candidates were declined.

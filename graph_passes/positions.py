@@ -5,8 +5,10 @@ from __future__ import annotations
 __all__ = ["Rope", "mask_window", "rope"]
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from .fusion_pass import Decline
@@ -16,6 +18,8 @@ _LONG = 1 << 17  # more past tokens than any Gemma3 window; a mask that hides no
 _RELATIVE_ERROR = 1e-5  # of a frequency; float32 tables of transformers and of our exporter agree to 3e-7
 _ANGLE_ERROR = 1e-3  # of a cosine near position 1000: float32 angles there are good to 6e-5
 
+_Table = npt.NDArray[np.float64]
+
 
 @dataclasses.dataclass(frozen=True)
 class Rope:
@@ -24,10 +28,11 @@ class Rope:
     theta: float
     factor: float
 
-    def inv_freq(self, head_dim: int) -> np.ndarray:
+    def inv_freq(self, head_dim: int) -> npt.NDArray[np.float32]:
         """The frequencies, float32 [Dh/2]."""
         exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
-        return (1.0 / (self.factor * self.theta**exponent)).astype(np.float32)
+        inv_freq: _Table = 1.0 / (self.factor * self.theta**exponent)
+        return inv_freq.astype(np.float32)
 
 
 def mask_window(graph: ir.Graph, mask: ir.Value, new: int) -> int:
@@ -64,7 +69,8 @@ def rope(graph: ir.Graph, cos: ir.Value, sin: ir.Value, head_dim: int, new: int)
 
     Args:
         graph: the main graph.
-        cos, sin: [1, S, Dh/2] tables of positions past + i.
+        cos: [1, S, Dh/2] table of positions past + i.
+        sin: the same.
         head_dim: Dh, at least 4.
         new: S of the probing calls, at least 1.
 
@@ -93,33 +99,35 @@ def rope(graph: ir.Graph, cos: ir.Value, sin: ir.Value, head_dim: int, new: int)
     return found
 
 
-def _seen(mask: ir.Value, array: np.ndarray, new: int, total: int) -> np.ndarray:
+def _seen(mask: ir.Value, array: npt.NDArray[Any], new: int, total: int) -> npt.NDArray[np.bool_]:
     if array.shape[-2:] != (new, total) or array.size != new * total:
         raise Decline("unknown mask: not [S, past + S]", f"{mask.name}: {list(array.shape)}")
     array = array.reshape(new, total)
     if array.dtype == np.bool_:
         return array
-    seen = array == 0
+    seen: npt.NDArray[np.bool_] = np.equal(array, 0)
     if (array[~seen] > -1e4).any():
         raise Decline("unknown mask: neither 0 nor very negative", f"{mask.name}: {array[~seen].max():g}")
-    return np.asarray(seen)
+    return seen
 
 
-def _tables(probe: Probe, cos: ir.Value, sin: ir.Value, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    tables = probe.evaluate(cos, sin)
+def _tables(probe: Probe, cos: ir.Value, sin: ir.Value, head_dim: int) -> tuple[_Table, _Table]:
+    tables = [table.astype(np.float64) for table in probe.evaluate(cos, sin)]
     if any(table.shape != (1, probe.new, head_dim // 2) for table in tables):
         raise Decline("RoPE tables are not [1, S, Dh/2]", f"{cos.name}: {list(tables[0].shape)}")
     return tables[0][0], tables[1][0]
 
 
-def _angles(probe: Probe, cos: ir.Value, sin: ir.Value, head_dim: int) -> np.ndarray:
+def _angles(probe: Probe, cos: ir.Value, sin: ir.Value, head_dim: int) -> _Table:
     cosine, sine = _tables(probe, cos, sin, head_dim)
     radius = np.hypot(cosine, sine)
-    if np.abs(radius - 1).max() > _RELATIVE_ERROR:
+    if not np.abs(radius - 1).max() < _RELATIVE_ERROR:
         raise Decline("RoPE tables are scaled", f"{cos.name}: by {radius.flat[0]:g}")
-    return np.arctan2(sine, cosine).astype(np.float64)
+    angle: _Table = np.arctan2(sine, cosine)
+    return angle
 
 
 def _round(x: float) -> float:
     """The whole number that a float32 table stands for, if it is near one."""
-    return float(round(x)) if abs(x / round(x) - 1) < _RELATIVE_ERROR else float(x)
+    whole = max(1, round(x))
+    return float(whole if abs(x / whole - 1) < _RELATIVE_ERROR else x)

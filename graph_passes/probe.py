@@ -1,7 +1,7 @@
-"""Runs a small part of a graph on made-up calls: what a mask or a rotation *does* is asked of it, not guessed from its form.
+"""Runs a small part of a graph on made-up calls: what a mask or a rotation does is asked of it, not guessed.
 
-Exporters spell positions and masks in many ways. All of them are functions of the lengths of a call alone, so a few calls
-with known lengths tell the window, the RoPE base and the position arithmetic for certain.
+Exporters spell positions and masks in many ways. All of them are functions of the lengths of a call alone, so a few
+calls with known lengths tell the window, the RoPE base and the position arithmetic for certain.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ __all__ = [
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,7 @@ _SLAB_ELEMENTS = 1 << 20  # 4 MiB of float32: a slab and its codes stay in cache
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 Bfloat16Bits = npt.NDArray[np.uint16]
+AnyArray = npt.NDArray[Any]
 
 if sys.byteorder != "little":
     raise ImportError("q4nx: blocks are little-endian and read in place; this machine is big-endian")
@@ -211,7 +213,7 @@ def _slabs(N: int, K: int) -> Iterator[tuple[slice, slice]]:
         yield slice(first * BLOCK_ROWS, last * BLOCK_ROWS), slice(first * block_cols, last * block_cols)
 
 
-def _to_block_order(x_NK: npt.NDArray, dtype: npt.DTypeLike) -> npt.NDArray:
+def _to_block_order(x_NK: AnyArray, dtype: npt.DTypeLike) -> AnyArray:
     """[N, K] -> [B, b, 8 groups, 32 columns, 32 rows], zero-padded, contiguous: the order of the file's codes."""
     N, K = x_NK.shape
     row_blocks, col_blocks = -(-N // BLOCK_ROWS), -(-K // BLOCK_COLS)
@@ -224,7 +226,7 @@ def _to_block_order(x_NK: npt.NDArray, dtype: npt.DTypeLike) -> npt.NDArray:
     return tiles.transpose(0, 2, 3, 4, 1).astype(dtype, order="C")
 
 
-def _from_block_order(x_BbgcR: npt.NDArray) -> npt.NDArray:
+def _from_block_order(x_BbgcR: AnyArray) -> AnyArray:
     row_blocks, col_blocks = x_BbgcR.shape[:2]
     return x_BbgcR.transpose(0, 4, 1, 2, 3).reshape(row_blocks * BLOCK_ROWS, col_blocks * BLOCK_COLS)
 
@@ -242,7 +244,7 @@ def _groups_from_block_order(x_BbgR: Bfloat16Bits) -> Bfloat16Bits:
     return x_BbgR.transpose(0, 3, 1, 2).reshape(row_blocks * BLOCK_ROWS, col_blocks * GROUPS_PER_BLOCK)
 
 
-def _write_blocks(blocks: ByteArray, scale: Bfloat16Bits, minimum: Bfloat16Bits, codes: npt.NDArray) -> None:
+def _write_blocks(blocks: ByteArray, scale: Bfloat16Bits, minimum: Bfloat16Bits, codes: AnyArray) -> None:
     """Fills blocks [n, 5120 | 8704] from scale, minimum [B, b, g, r] and codes [B, b, g, c, r]."""
     n = len(blocks)
     blocks[:, SCALE_OFFSET : SCALE_OFFSET + 512] = np.ascontiguousarray(scale).view(np.uint8).reshape(n, 512)
@@ -256,7 +258,7 @@ def _write_blocks(blocks: ByteArray, scale: Bfloat16Bits, minimum: Bfloat16Bits,
     blocks[:, NIBBLE_OFFSET:].reshape(n, 2, BLOCK_COLS, 8)[:] = nibbles.transpose(0, 2, 1, 3)
 
 
-def _read_blocks(blocks: ByteArray, K: int) -> tuple[Bfloat16Bits, Bfloat16Bits, npt.NDArray]:
+def _read_blocks(blocks: ByteArray, K: int) -> tuple[Bfloat16Bits, Bfloat16Bits, AnyArray]:
     """The inverse of `_write_blocks`."""
     n = len(blocks)
     col_blocks = -(-K // BLOCK_COLS)
@@ -277,7 +279,7 @@ def _read_blocks(blocks: ByteArray, K: int) -> tuple[Bfloat16Bits, Bfloat16Bits,
 # --------------------------------------------------------------------------------------------------------------- checks
 
 
-def _check(w_NK: npt.NDArray, bits: int) -> None:
+def _check(w_NK: AnyArray, bits: int) -> None:
     if bits not in BLOCK_BYTES:
         raise ValueError(f"quantize_rtn: bits is {bits}; it must be one of {sorted(BLOCK_BYTES)}")
     if w_NK.ndim != 2 or 0 in w_NK.shape:
@@ -294,7 +296,7 @@ def _bits_of(blocks: ByteArray, N: int, K: int) -> int:
     )
 
 
-def _worst(w_NK: npt.NDArray, first_row: int) -> str:
+def _worst(w_NK: AnyArray, first_row: int) -> str:
     bad = np.argwhere(~np.isfinite(w_NK))
     if len(bad):
         row, column = bad[0]

@@ -7,7 +7,6 @@ __all__ = ["QuantizeMatMul", "QuantizedWeights"]
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from . import q4nx
@@ -34,7 +33,7 @@ class QuantizedWeights(ir.LazyTensor):
         shape = ir.Shape([q4nx.block_count(N, K), q4nx.BLOCK_BYTES[bits]])
         super().__init__(self._quantize, ir.DataType.UINT8, shape, name=name)
 
-    def _quantize(self) -> ir.Tensor:
+    def _quantize(self) -> ir.TensorProtocol:
         w = self.source.numpy()
         try:
             return ir.Tensor(q4nx.quantize_rtn(w.T if self.transposed else w, self.bits), name=self.name)
@@ -54,8 +53,8 @@ class _Match:
 class QuantizeMatMul(FusionPass[_Match]):
     """MatMul(A, w_KN) -> MatMulNBits(A, blocks).
 
-    1. The weights are an initializer of float type and rank 2, [K, N], or [N, K] behind a Transpose; no graph input, which
-       a caller could override. K is a multiple of 32.
+    1. The weights are an initializer of float type and rank 2, [K, N], or [N, K] behind a Transpose; no graph input,
+       which a caller could override. K is a multiple of 32.
     2. A MatMul that makes a graph output is the head and has `head_bits`; every other has 4 bits.
     3. Weights are quantised when they are read, tensor by tensor, so that a model can be written as a stream. An
        initializer that several nodes share is shared after the pass too.
@@ -105,7 +104,7 @@ class QuantizeMatMul(FusionPass[_Match]):
 
 def _matrix_shape(tensor: ir.TensorProtocol, transposed: bool) -> tuple[int, int]:
     """(N, K)."""
-    first, second = (int(np.int64(dim)) for dim in tensor.shape)  # type: ignore[call-overload]
+    first, second = tensor.shape.numpy()
     return (second, first) if transposed else (first, second)
 
 

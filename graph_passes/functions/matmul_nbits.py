@@ -1,7 +1,7 @@
 """MatMulNBits(A, W): Y = A w^T, dequantising one slab of rows at a time.
 
-A slab is the largest power of two of row blocks, up to 16, that divides all of them. The Scan runs over slab numbers and
-cuts each slab out of W with Slice, so that one slab of float weights is live and nothing of W can be folded at load.
+A slab is the largest power of two of row blocks, up to 16, that divides all of them. The Scan runs over slab numbers
+and cuts each slab out of W with Slice, so that one slab of float weights is live and nothing of W is folded at load.
 
 Both code widths go one way. A byte holds `parts` = 8 / bits codes; part p is masked out in its place, 2^(bits p) q, and
 its scale divided by that power of two, which loses nothing:

@@ -85,14 +85,14 @@ def quantize_rtn(w_NK: npt.NDArray[np.floating], bits: int = 4) -> ByteArray:
     """Quantises a matrix, each group to its own range, each code to the nearest.
 
     Args:
-        w_NK: float [N, K], any strides; converted to float32 slab by slab.
+        w_NK: float [N, K], any strides, K a multiple of 32; converted to float32 slab by slab.
         bits: 4 (scale and minimum, unsigned codes) or 8 (scale, signed codes).
 
     Returns:
         Blocks, uint8 [block_count(N, K), BLOCK_BYTES[bits]].
 
     Raises:
-        ValueError: a weight is NaN or infinite, a group's range does not fit bfloat16, `w_NK` is no matrix, bad `bits`.
+        ValueError: a weight is NaN or infinite, a group's range does not fit bfloat16, bad shape, bad `bits`.
     """
     _check(w_NK, bits)
     N, K = w_NK.shape
@@ -284,6 +284,8 @@ def _check(w_NK: AnyArray, bits: int) -> None:
         raise ValueError(f"quantize_rtn: bits is {bits}; it must be one of {sorted(BLOCK_BYTES)}")
     if w_NK.ndim != 2 or 0 in w_NK.shape:
         raise ValueError(f"quantize_rtn: weights of shape {w_NK.shape}; a non-empty matrix [N, K] is needed")
+    if w_NK.shape[1] % GROUP_SIZE:
+        raise ValueError(f"quantize_rtn: K is {w_NK.shape[1]}; it must be a multiple of {GROUP_SIZE}, the group size")
 
 
 def _bits_of(blocks: ByteArray, N: int, K: int) -> int:

@@ -16,10 +16,10 @@ from .console import percent
 from .errors import Problem
 from .registration import EP_NAME
 
-__all__ = ["COLUMNS", "Group", "Node", "Placement", "group_nodes", "read_placement"]
+__all__ = ["COLUMNS", "DEVICES", "Group", "Node", "Placement", "group_nodes", "read_placement"]
 
 COLUMNS = ("domain", "op_type", "name", "device", "reason", "value", "macs_per_token")
-DEVICES = ("npu", "host", "cpu")
+DEVICES = ("npu", "host", "cpu")  # best first
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Placement:
 
 
 def group_nodes(nodes: Iterable[Node], key: Callable[[Node], Hashable]) -> list[Group]:
-    """Groups nodes by a key, in the order of first appearance; each with its share of all multiply-adds."""
+    """Groups nodes by a key, each group with its share of all multiply-adds, in the order of their first nodes."""
     nodes = tuple(nodes)
     members: dict[Hashable, list[Node]] = {}
     for node in nodes:

@@ -42,6 +42,7 @@ def open_session(
         options = session_options(device=device, strict=strict, placement_report=report)
         import onnxruntime as ort
 
+        options.log_severity_level = 3  # errors; what its warnings guess about placement, our report knows
         if threads is not None:
             options.intra_op_num_threads = threads
         session = ort.InferenceSession(os.fspath(model), options, enable_fallback=0)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+
+from onnxruntime_ep_ryzen_npu_gemma import cli, get_library_path
+from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
 
 CONTROL = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
 MERGES = (("▁", "t"), ("h", "e"), ("▁t", "he"), ("i", "n"), ("<", "e"))
@@ -39,3 +43,23 @@ def make_tokenizer() -> Callable[..., Tokenizer]:
 @pytest.fixture(scope="session")
 def tokenizer(make_tokenizer: Callable[..., Tokenizer]) -> Tokenizer:
     return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Gemma3, converted by the command line, at a path with a space and letters beyond ASCII."""
+    from tests.tiny_gemma3 import make_hf_model, write_gguf  # imports torch
+
+    folder = tmp_path_factory.mktemp("tiny modèle 日本")
+    write_gguf(make_hf_model(), folder / "tiny.gguf")
+    assert cli.main(["convert", str(folder / "tiny.gguf"), str(folder / "out")]) == 0
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def ep_library() -> str:
+    """The path of the EP library; tests that need it are skipped where it is not built."""
+    try:
+        return get_library_path()
+    except Problem as problem:
+        pytest.skip(str(problem))

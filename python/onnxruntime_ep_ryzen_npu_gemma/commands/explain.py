@@ -81,9 +81,11 @@ def _text(placement: Placement, *, every_node: bool) -> str:
 
 def _section(placement: Placement, keys: tuple[str, ...]) -> str:
     from onnxruntime_ep_ryzen_npu_gemma.console import count, percent, table
-    from onnxruntime_ep_ryzen_npu_gemma.placement import group_nodes
+    from onnxruntime_ep_ryzen_npu_gemma.placement import DEVICES, group_nodes
 
     groups = group_nodes(placement.nodes, lambda node: tuple(getattr(node, key) for key in keys))
+    if keys[-1] in ("device", "op"):  # sums; single nodes stay in the order of the graph
+        groups.sort(key=lambda group: (DEVICES.index(group.nodes[0].device), -group.macs_per_token, -len(group.nodes)))
     sums = ("nodes", "multiply-adds", "share")
     rows = [
         (

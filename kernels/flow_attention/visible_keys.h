@@ -1,4 +1,4 @@
-// Which keys of a segment a query row may see, as a range: both ends grow with the row.
+// Which keys of a segment a query row may see: a range, and both its ends grow with the row.
 #pragma once
 
 #include <algorithm>
@@ -7,10 +7,12 @@
 
 namespace ryzen_npu_gemma::kernels {
 
+// Rows [begin, end) of a segment.
 struct KeyRange {
-  int64_t begin = 0;  // rows of the segment, [begin, end)
+  int64_t begin = 0;
   int64_t end = 0;
 
+  int64_t size() const { return end - begin; }
   bool operator==(const KeyRange&) const = default;
 };
 

@@ -99,7 +99,7 @@ template <typename Fn>
 class KernelRowTest : public testing::TestWithParam<KernelRow<Fn>> {
  protected:
   void SetUp() override {
-    if (!this->GetParam().supported()) GTEST_SKIP() << "this CPU has not what " << this->GetParam().name << " needs";
+    if (!this->GetParam().supported()) GTEST_SKIP() << "this CPU lacks what " << this->GetParam().name << " needs";
   }
   Fn kernel() const { return this->GetParam().fn; }
 };

@@ -1,7 +1,7 @@
 """Runs a fused model by hand over onnxruntime, as a user's script would: numpy in, numpy out, either cache convention.
 
-Also a program, `python cached_run.py MODEL.onnx LIBRARY.so IDS.json`, that prints greedy tokens as JSON: it needs nothing but
-onnxruntime and numpy, so that it runs under the oldest onnxruntime we support.
+Also a program, `python cached_run.py MODEL.onnx LIBRARY.so IDS.json`, that prints greedy tokens as JSON: it needs
+nothing but onnxruntime and numpy, so that it runs under the oldest onnxruntime we support.
 """
 
 from __future__ import annotations

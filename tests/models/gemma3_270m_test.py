@@ -1,4 +1,4 @@
-"""The real Gemma3-270M, converted by `make demo`'s command: the execution provider against transformers and the CPU provider."""
+"""The real Gemma3-270M, as `make demo` converts it: our provider against transformers and the CPU provider."""
 
 from __future__ import annotations
 

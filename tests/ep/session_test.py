@@ -1,0 +1,210 @@
+"""The execution provider in real sessions, on the tiny Gemma3: options, placement, both caches, bad calls."""
+
+from __future__ import annotations
+
+import csv
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+import onnxruntime_ep_ryzen_npu_gemma as ryzen
+from tests.models import cached_run
+
+EP = "RyzenNPUGemmaEP"
+# Logits reach 30; measured 4e-4. A last bit of fp32, summed in another order, may flip a cached key's fp16 rounding.
+ATOL = 2e-3
+PROMPT = [2, *range(300, 340)]  # longer than the tiny window of 16
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder: Path, ep_library: str) -> onnx.ModelProto:
+    """The tiny fused model with its weights inside."""
+    ryzen.register()
+    return onnx.load(tiny_model_folder / "model.onnx")
+
+
+def on_ep(model: onnx.ModelProto | Path, **options: str) -> ort.InferenceSession:
+    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
+    return ort.InferenceSession(source, providers=[EP], provider_options=[options], enable_fallback=0)
+
+
+def on_cpu(model: onnx.ModelProto) -> ort.InferenceSession:
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def changed(model: onnx.ModelProto, change: Callable[[onnx.GraphProto], None]) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    change(copy.graph)
+    return copy
+
+
+def prefill(session: ort.InferenceSession, ids: list[int] = PROMPT) -> np.ndarray:
+    return cached_run.run(session, ids, cached_run.pasts(session, 0), 0)[0]
+
+
+def test_all_ways_to_name_the_provider_agree(model: onnx.ModelProto) -> None:
+    logits = prefill(on_ep(model))
+    options = ort.InferenceSession(model.SerializeToString(), ryzen.session_options(device="host", strict=True))
+    np.testing.assert_array_equal(prefill(options), logits)
+    np.testing.assert_allclose(logits, prefill(on_cpu(model)), atol=ATOL)
+
+
+def test_placement_report_lists_every_node(model: onnx.ModelProto, tmp_path: Path) -> None:
+    report = tmp_path / "placement.tsv"
+    on_ep(model, placement_report=str(report))
+    with report.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert {row["device"] for row in rows} == {"host"}
+    ops = [row["op_type"] for row in rows]
+    assert (ops.count("FlowQKV"), ops.count("MatMulNBits"), ops.count("EmbedNBits")) == (8, 57, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"devcie": "host"}, ("ep.ryzennpugemmaep.devcie: unknown key", "device, strict")),
+        ({"device": "gpu"}, ('device: found "gpu"', "auto, npu or host")),
+        ({"strict": "maybe"}, ('strict: found "maybe"', "0 or 1")),
+        ({"accuracy": "fast"}, ('accuracy: found "fast"', "exact")),
+        ({"placement_report": "/no/such/folder/x"}, ("cannot write /no/such/folder/x",)),
+    ],
+)
+def test_bad_options_are_refused(model: onnx.ModelProto, options: dict[str, str], words: tuple[str, ...]) -> None:
+    with pytest.raises(Exception, match=EP.lower() + "|" + EP) as failure:
+        on_ep(model, **options)
+    assert all(word in str(failure.value) for word in words), failure.value
+
+
+@pytest.mark.skipif(any(Path("/sys/class/accel").glob("*")), reason="there is an accelerator in this machine")
+def test_device_npu_without_an_npu_says_where_it_looked(model: onnx.ModelProto) -> None:
+    with pytest.raises(Exception, match="no NPU: /sys/class/accel"):
+        on_ep(model, device="npu")
+
+
+def refuse_layer_3(graph: onnx.GraphProto) -> None:
+    flow = next(n for n in graph.node if n.op_type == "FlowQKV" and "layers.3." in n.name)
+    next(a for a in flow.attribute if a.name == "mask").s = b"full"  # the body is causal all the same
+
+
+def test_refused_node_runs_on_the_cpu_and_strict_refuses(model: onnx.ModelProto) -> None:
+    odd = changed(model, refuse_layer_3)
+    np.testing.assert_allclose(prefill(on_ep(odd)), prefill(on_cpu(odd)), atol=ATOL)
+    with pytest.raises(Exception, match=r"strict: .*'model\.layers\.3\.self_attn': mask is not causal \(full\)"):
+        on_ep(odd, strict="1")
+
+
+def test_strict_refuses_even_when_nothing_could_be_taken(model: onnx.ModelProto) -> None:
+    flow = next(n for n in model.graph.node if n.op_type == "FlowQKV")
+    graph = onnx.helper.make_graph([flow], "one", [], [])
+    for name, dims in zip(flow.input[:3], (128, 64, 64), strict=True):
+        graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, "s", dims]))
+    graph.input.extend(i for i in model.graph.input if i.name in flow.input)
+    graph.input.append(onnx.helper.make_tensor_value_info(flow.input[7], onnx.TensorProto.INT64, [1]))
+    graph.input.append(onnx.helper.make_tensor_value_info(flow.input[8], onnx.TensorProto.BOOL, [1]))
+    graph.initializer.extend(i for i in model.graph.initializer if i.name in flow.input)
+    graph.output.append(onnx.helper.make_tensor_value_info(flow.output[0], onnx.TensorProto.FLOAT, [1, "s", 128]))
+    alone = onnx.helper.make_model(
+        graph, functions=model.functions, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
+    on_ep(alone, strict="1")  # taken, alone
+    next(a for a in graph.node[0].attribute if a.name == "mask").s = b"full"
+    alone.graph.CopyFrom(graph)
+    with pytest.raises(Exception, match=r"strict: .*mask is not causal"):
+        on_ep(alone, strict="1")
+
+
+def test_a_foreign_node_in_the_middle_makes_two_regions(model: onnx.ModelProto) -> None:
+    def insert_neg(graph: onnx.GraphProto) -> None:
+        index, node = next((i, n) for i, n in enumerate(graph.node) if n.name == "model.layers.4.mlp_residual")
+        graph.node.insert(index + 1, onnx.helper.make_node("Neg", [node.output[0] + "_raw"], [node.output[0]]))
+        graph.node[index].output[0] += "_raw"
+
+    odd = changed(model, insert_neg)
+    logits = prefill(on_ep(odd))
+    np.testing.assert_allclose(logits, prefill(on_cpu(odd)), atol=ATOL)
+    assert not np.allclose(logits, prefill(on_ep(model)), atol=1e-2)
+
+
+@pytest.mark.parametrize("make", [on_ep, on_cpu])
+@pytest.mark.parametrize("chunk", [7, 41])
+def test_one_buffer_for_past_and_present(
+    model: onnx.ModelProto, make: Callable[[onnx.ModelProto], ort.InferenceSession], chunk: int
+) -> None:
+    session = make(model)
+    expected = prefill(session)
+    # Sliding layers get a ring of exactly their window, global ones room for all: chunk 41 writes a ring over twice.
+    rings = cached_run.pasts(session, 16) | {k: v for k, v in cached_run.pasts(session, 64).items() if ".5." in k}
+    cache = {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in rings.items()}
+    for start in range(0, len(PROMPT), chunk):
+        logits = cached_run.run_in_place(session, PROMPT[start : start + chunk], cache, start)
+    np.testing.assert_allclose(logits[-1], expected[-1], atol=ATOL)
+
+
+def test_both_cache_conventions_give_the_same_tokens(model: onnx.ModelProto) -> None:
+    session = on_ep(model)
+    growing = cached_run.greedy(session, PROMPT, 30)
+    assert cached_run.greedy(session, PROMPT, 30, rows=128) == growing
+    assert cached_run.greedy(session, PROMPT, 30, rows=128, chunk=5) == growing
+    assert cached_run.greedy(on_cpu(model), PROMPT, 30) == growing
+
+
+def test_concurrent_runs_do_not_disturb_each_other(model: onnx.ModelProto) -> None:
+    session = on_ep(model)
+    prompts = [[2, *range(260 + i, 300 + 2 * i)] for i in range(6)]
+    expected = [prefill(session, prompt) for prompt in prompts]
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            if not np.array_equal(prefill(session, prompts[i]), expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def feed(session: ort.InferenceSession, ids: list[list[int]], total: int, rows: int) -> dict[str, np.ndarray]:
+    batch = len(ids)
+    return {
+        "input_ids": np.array(ids, np.int64).reshape(batch, -1),
+        "attention_mask": np.ones((batch, total), np.int64),
+        **cached_run.pasts(session, rows),
+    }
+
+
+@pytest.mark.parametrize(
+    ("ids", "total", "rows", "words"),
+    [
+        ([[2, 512]], 2, 0, "token id 512 at position 1 is outside of the vocabulary of 512"),
+        ([[-1]], 1, 0, "token id -1 at position 0 is outside of the vocabulary of 512"),
+        ([[]], 0, 0, "found no tokens"),
+        ([[2, 3, 4]], 2, 0, "the length of the past is -1"),
+        ([[2, 3, 4]], 6, 5, "the KV cache holds 5 tokens, this call needs 6"),
+    ],
+)
+def test_bad_calls_are_refused_and_the_session_lives_on(
+    model: onnx.ModelProto, ids: list[list[int]], total: int, rows: int, words: str
+) -> None:
+    session = on_ep(model)
+    expected = prefill(session)
+    with pytest.raises(Exception, match=words):
+        session.run(["logits"], feed(session, ids, total, rows))
+    np.testing.assert_array_equal(prefill(session), expected)
+
+
+def test_lying_weight_file_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes((tiny_model_folder / "model.onnx").read_bytes())
+    data = (tiny_model_folder / "model.onnx.data").read_bytes()
+    (tmp_path / "model.onnx.data").write_bytes(data[: len(data) // 2])
+    with pytest.raises(Exception, match=r"External initializer: .* out of bounds"):
+        on_ep(tmp_path / "model.onnx")

@@ -56,9 +56,14 @@ endfunction()
 
 function(ort_headers_from_archive work out)
   set(archive "${work}/onnxruntime.tgz")
-  # No EXPECTED_HASH here: it would end the configure, and there is another way to try.
-  file(DOWNLOAD "${ORT_ARCHIVE_URL}" "${archive}" TIMEOUT 120 INACTIVITY_TIMEOUT 20 TLS_VERIFY ON STATUS status)
+  # One byte first: CMake has no limit for connecting alone, and a firewall may let it wait for ever.
+  # No EXPECTED_HASH: it would end the configure, and there is another way to try.
+  file(DOWNLOAD "${ORT_ARCHIVE_URL}" "${archive}" RANGE_START 0 RANGE_END 0 TIMEOUT 20 TLS_VERIFY ON STATUS status)
   list(GET status 0 code)
+  if(code EQUAL 0)
+    file(DOWNLOAD "${ORT_ARCHIVE_URL}" "${archive}" TIMEOUT 600 INACTIVITY_TIMEOUT 20 TLS_VERIFY ON STATUS status)
+    list(GET status 0 code)
+  endif()
   if(NOT code EQUAL 0)
     list(GET status 1 reason)
     set(${out} "download failed: ${reason}" PARENT_SCOPE)

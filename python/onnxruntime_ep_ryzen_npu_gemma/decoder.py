@@ -13,12 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import onnxruntime as ort
 
 from .errors import Problem
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 __all__ = ["PREFILL_CHUNK", "Decoder"]
 
@@ -40,7 +42,7 @@ class _KvTensor:
     dtype: np.dtype
 
     def zeros(self, rows: int) -> ort.OrtValue:
-        return ort.OrtValue.ortvalue_from_numpy(np.zeros((1, self.heads, rows, self.head_dim), self.dtype))
+        return _ort_value(np.zeros((1, self.heads, rows, self.head_dim), self.dtype))
 
 
 class _Cache(Protocol):
@@ -136,9 +138,8 @@ class Decoder:
         length = self.length + ids_1S.size
         logits_1SV = np.empty((1, ids_1S.size if self._all_logits else 1, self.vocab_size), self._logits_dtype)
         for name, value in (("input_ids", ids_1S), ("attention_mask", self._ones_1L[:, :length])):
-            self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
-        logits = ort.OrtValue.ortvalue_from_numpy(logits_1SV)
-        self._binding.bind_ortvalue_output("logits", logits)
+            self._binding.bind_ortvalue_input(name, _ort_value(value))
+        self._binding.bind_ortvalue_output("logits", _ort_value(logits_1SV))
         try:
             self._session.run_with_iobinding(self._binding)
             self._cache.advance()
@@ -179,6 +180,13 @@ class Decoder:
         if outside.size:
             raise Problem("this token id is not in the vocabulary", f"vocabulary of {self.vocab_size}", outside[0],
                           "use the tokenizer of this model folder")  # fmt: skip
+
+
+def _ort_value(array: np.ndarray) -> ort.OrtValue:
+    """A view of the array, which must live as long as it is bound."""
+    from onnxruntime import OrtValue
+
+    return OrtValue.ortvalue_from_numpy(array)
 
 
 def _not_ours(where: str, found: object) -> Problem:

@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
-from onnxruntime_ep_ryzen_npu_gemma.registration import register
 from onnxruntime_ep_ryzen_npu_gemma.sampling import GREEDY, Sampler, Sampling
 
 if TYPE_CHECKING:
@@ -63,10 +62,6 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         Problem: bad values, a folder that is not a converted model, a prompt that does not fit, no usable device.
     """
-    if args.n < 1:
-        raise Problem("there is nothing to generate", "-n", args.n, "give 1 or more")
-    sampling = GREEDY if args.greedy else Sampling(args.temperature, args.top_k, args.top_p, args.min_p, args.seed)
-    register()  # says what is missing before the modules below need it
     from onnxruntime_ep_ryzen_npu_gemma.decoder import Decoder
     from onnxruntime_ep_ryzen_npu_gemma.generation import Generation
     from onnxruntime_ep_ryzen_npu_gemma.model_folder import open_model_folder
@@ -74,6 +69,9 @@ def main(args: argparse.Namespace) -> int:
     from onnxruntime_ep_ryzen_npu_gemma.session import open_session
     from onnxruntime_ep_ryzen_npu_gemma.streaming import TextStream
 
+    if args.n < 1:
+        raise Problem("there is nothing to generate", "-n", args.n, "give 1 or more")
+    sampling = GREEDY if args.greedy else Sampling(args.temperature, args.top_k, args.top_p, args.min_p, args.seed)
     start = time.perf_counter()
     folder = open_model_folder(args.model)
     tokenizer = folder.tokenizer()

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows "?"
     try:
-        code = _COMMANDS[args.command].main(args)
+        code: int = _COMMANDS[args.command].main(args)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

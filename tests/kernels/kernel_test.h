@@ -64,7 +64,7 @@ class Guarded {
 
 template <typename T>
 bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 // The accuracy rule: a kernel's largest error is at most twice that of ideal fp32 arithmetic, plus `slack`. Errors are

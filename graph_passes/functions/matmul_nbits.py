@@ -9,7 +9,7 @@ its scale divided by that power of two, which loses nothing:
     w = scale * q + offset      bits = 4: q = 0..15,                offset = min
                                 bits = 8: q = code + 128 = 0..255,  offset = -128 * scale
 
-In 8 bits too all of it is exact in float32: multiples of scale with at most 16 significant bits.
+In 8 bits too all of it is exact in float32 (multiples of scale, 16 significant bits) while 255 scale is finite.
 """
 
 from __future__ import annotations

@@ -50,6 +50,10 @@ class Problem {
     Store();
   }
 
+  void MakeQueriesPositive() {
+    for (float& q : q_) q = std::abs(q);
+  }
+
   QueryTile tile() const {
     return {q_.data(),    shape_.rows(), shape_.head_dim, shape_.first_position(),
             shape_.group, shape_.window, shape_.kv_type};
@@ -259,6 +263,17 @@ TEST_P(FlowAccumulateTest, LargeScoresDoNotOverflow) {
   const std::vector<float> y = Attend(shape, problem, {0, shape.keys});
   for (const float value : y) EXPECT_TRUE(std::isfinite(value));
   ExpectAccurate(problem, y);
+}
+
+TEST_P(FlowAccumulateTest, AScoreOfMinusInfinityWeighsNothing) {
+  for (const int64_t queries : {1, 9}) {
+    const Shape shape = {queries, 40, 64, 2, 0, KvType::kFloat16};
+    Problem problem(shape, 8);
+    problem.MakeQueriesPositive();
+    problem.SetKey(0, -std::numeric_limits<float>::infinity());
+    ExpectAccurate(problem, Attend(shape, problem, {0, 40}));
+    ExpectAccurate(problem, Attend(shape, problem, {0, 1, 40}));  // the first segment holds no other key
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, FlowAccumulateTest, testing::ValuesIn(kRows), RowName<FlowAccumulateFn>);

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes import q4nx
+from onnxruntime_ep_ryzen_npu_gemma.graph_passes.opset import DOMAIN, OPERATORS
 
 _ROOT = Path(__file__).parents[1]
 
@@ -27,3 +28,13 @@ def test_q4nx_layout() -> None:
         "BlockBytes4": q4nx.BLOCK_BYTES[4],
         "BlockBytes8": q4nx.BLOCK_BYTES[8],
     }
+
+
+def test_operators() -> None:
+    ep = _ROOT / "ep/src"
+    policy = (ep / "policy.cc").read_text(encoding="utf-8")
+    assert set(re.findall(r'\{kDomain, "(\w+)"', policy)) == set(OPERATORS)
+    assert re.findall(r'kDomain = "([^"]+)"', (ep / "graph.h").read_text(encoding="utf-8")) == [DOMAIN]
+    words = set(re.findall(r'"(\w+)"', policy))
+    missing = {attribute.name for op in OPERATORS.values() for attribute in op.attributes} - words
+    assert not missing, f"attributes that ep/src/policy.cc does not check: {missing}"

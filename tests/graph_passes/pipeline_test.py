@@ -86,6 +86,19 @@ def test_rings_of_the_window_in_place_equal_the_standard_graph(
     np.testing.assert_allclose(np.concatenate(logits), truth[head_bits], rtol=0, atol=atol)
 
 
+def test_a_graph_of_one_token_runs_flow_kv(tiny_gguf: Path, truth: dict[int, np.ndarray], ids: np.ndarray) -> None:
+    model = exported(tiny_gguf, "last")
+    model.graph.inputs[0].shape = ir.Shape([1, 1])
+    report = fuse(model, kv_dtype=ir.DataType.FLOAT)
+    report.expect(LAYERS)
+    assert report.counts["FlowKV"] == LAYERS and "FlowQKV" not in report.counts
+    run = session(model)
+    cache = cached_run.pasts(run, 0)
+    for past_len, token in enumerate(ids[: 2 * WINDOW]):
+        logits, cache = cached_run.run(run, [token], cache, past_len)
+        np.testing.assert_allclose(logits[0], truth[4][past_len], rtol=0, atol=ATOL_F32)
+
+
 def test_counts_and_what_is_left(tiny_gguf: Path) -> None:
     model = exported(tiny_gguf, "last")
     report = fuse(model)

@@ -1,0 +1,1 @@
+"""Benchmarks: commands that print the numbers of README and docs. Nothing here is a test."""

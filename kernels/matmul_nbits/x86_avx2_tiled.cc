@@ -25,30 +25,30 @@ constexpr int64_t kRowStride = kDepth + 16;  // keeps the rows of a tile out of 
 
 __m256i LoadWords(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 
+// A block of a strip is a short run of bytes, which the processor's own prefetcher finds too late.
+void PrefetchGroup(const uint8_t* group, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(group + i), _MM_HINT_T1);
+}
+
 // w [32][16]
 void DequantiseGroup4(const uint8_t* group, float* w) {
-  __m256i words[8];
-  for (int i = 0; i < 8; ++i) words[i] = LoadWords(group + 64 + i * 32);
-  __m256 scale_low = LoadBfloat16x8(group);
-  __m256 scale_high = LoadBfloat16x8(group + 16);
-  const __m256 min_low = LoadBfloat16x8(group + 32);
-  const __m256 min_high = LoadBfloat16x8(group + 48);
-  // Nibble c is read where it stands, as q * 16^c, so the scale carries 16^-c; the top one is shifted down.
+  for (int half = 0; half < 2; ++half) {  // of the 16 rows
+    const __m256 min = LoadBfloat16x8(group + 32 + half * 16);
+    // Nibble c is read where it stands, as q * 16^c, so its scale carries 16^-c; the top one is shifted down.
+    __m256 scale[8];
+    scale[0] = scale[7] = LoadBfloat16x8(group + half * 16);
 #pragma GCC unroll 8
-  for (int c = 0; c < 8; ++c) {
-    const __m256 place = _mm256_set1_ps(c < 7 ? 1.0f / static_cast<float>(1 << (c * 4 % 28)) : 1.0f);
-    const __m256 low = _mm256_mul_ps(scale_low, place);
-    const __m256 high = _mm256_mul_ps(scale_high, place);
-    const __m256i mask = _mm256_set1_epi32(0xf << (c * 4 % 28));
-#pragma GCC unroll 4
+    for (int c = 1; c < 7; ++c) scale[c] = _mm256_mul_ps(scale[c - 1], _mm256_set1_ps(1.0f / 16));
+#pragma GCC unroll 1
     for (int chunk = 0; chunk < 4; ++chunk) {
-      const __m256i word_low = words[chunk * 2];
-      const __m256i word_high = words[chunk * 2 + 1];
-      const __m256i q_low = c < 7 ? _mm256_and_si256(word_low, mask) : _mm256_srli_epi32(word_low, 28);
-      const __m256i q_high = c < 7 ? _mm256_and_si256(word_high, mask) : _mm256_srli_epi32(word_high, 28);
-      float* row = w + (chunk * 8 + c) * kStripRows;
-      _mm256_store_ps(row, _mm256_fmadd_ps(_mm256_cvtepi32_ps(q_low), low, min_low));
-      _mm256_store_ps(row + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(q_high), high, min_high));
+      const __m256i words = LoadWords(group + 64 + chunk * 64 + half * 32);
+      float* columns = w + chunk * 8 * kStripRows + half * 8;
+#pragma GCC unroll 8
+      for (int c = 0; c < 8; ++c) {
+        const __m256i q =
+            c < 7 ? _mm256_and_si256(words, _mm256_set1_epi32(0xf << (c * 4 % 28))) : _mm256_srli_epi32(words, 28);
+        _mm256_store_ps(columns + c * kStripRows, _mm256_fmadd_ps(_mm256_cvtepi32_ps(q), scale[c], min));
+      }
     }
   }
 }
@@ -142,6 +142,7 @@ void TiledMatMul(const NBitsShape& shape, const float* a, int64_t M, int64_t lda
       for (int64_t strip = strip_begin; strip < strip_end; ++strip) {
         const uint8_t* group = packed + strip * shape.strip_bytes() + k / 32 * shape.group_bytes();
         for (int64_t c = 0; c < depth; c += 32, group += shape.group_bytes()) {
+          PrefetchGroup(group + shape.strip_bytes(), shape.group_bytes());
           shape.bits == 4 ? DequantiseGroup4(group, w + c * kStripRows) : DequantiseGroup8(group, w + c * kStripRows);
         }
         const int64_t n = strip * kStripRows;

@@ -8,7 +8,7 @@ Three models of the same weights:
                 accuracy_level 4, the head too), on the CPU provider
     ort fp32    our standard export as it is, on the CPU provider
 
-Each round prefills 512 tokens and then decodes 32 tokens after a context of 64, model after model; the table gives medians.
+Each round prefills 512 tokens, then decodes 32 after a context of 64, model after model; the table gives medians.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def main() -> int:
         stamp = {"machine": platform.processor() or platform.machine(), "onnxruntime": ort.__version__}
         print(json.dumps({"threads": args.threads, **stamp, "tokens per second": result}))
     else:
-        print(f"{'':10}{'prefill 512':>14}{'decode @64':>14}   tokens/s, median of {args.rounds}, {args.threads} threads")
+        print(f"tokens/s, median of {args.rounds} rounds, {args.threads} threads")
+        print(f"{'':10}{'prefill 512':>14}{'decode @64':>14}")
         for name, row in result.items():
             print(f"{name:10}{row['prefill 512']:14.1f}{row['decode @64']:14.1f}")
     return 0

@@ -81,6 +81,9 @@ void Tile(const float* a, const float* w, int64_t depth, bool add, int64_t colum
 #pragma GCC unroll 8
     for (int m = 0; m < kRows; ++m) low[chain][m] = high[chain][m] = _mm256_setzero_ps();
   }
+  // A large y has left the cache since the last block of columns was added.
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m) _mm_prefetch(reinterpret_cast<const char*>(y + m * ldy), _MM_HINT_T0);
   for (int64_t k = 0; k < depth; k += kChains) {
 #pragma GCC unroll 8
     for (int chain = 0; chain < kChains; ++chain) {

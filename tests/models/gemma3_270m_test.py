@@ -75,7 +75,7 @@ def test_logits_equal_transformers(
     kl = []
     for prompt in prompts:
         logits, _ = cached_run.run(ep_all, prompt, cached_run.pasts(ep_all, 0), 0)
-        first = max(0, len(prompt) - 120)  # of the long one those behind the window; KL over the vocabulary takes a while
+        first = max(0, len(prompt) - 120)  # of the long one, those behind the window
         kl.append(hf_truth.kl_divergence(hf_truth.logits(truth, prompt, first), logits[first:]))
     assert np.concatenate(kl).mean() <= 1e-4  # the bound
 

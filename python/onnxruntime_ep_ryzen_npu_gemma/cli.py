@@ -78,19 +78,11 @@ def _as_problem(error: Exception) -> Problem | None:
     """What to tell the user; None for a fault of ours, which keeps its traceback."""
     if isinstance(error, Problem):
         return error
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if type(error).__module__.startswith("onnxruntime"):
-        return Problem(
-            "onnxruntime failed",
-            type(error).__name__,
-            first_line,
-            "check the model with `explain`; a damaged folder is made again with `convert --force`",
-        )
     if isinstance(error, OSError):
         return Problem(
             "the system refused a file",
             error.filename or "unnamed",
-            error.strerror or first_line,
+            error.strerror or error,
             "check it, try again",
         )
     return None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from .errors import Problem
+from .ort_problem import ort_problem
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -131,7 +132,8 @@ class Decoder:
             logits [1, V] of the last token, or [S, V] of all when the model was converted with `--logits all`.
 
         Raises:
-            Problem: the cache has no room for them, or an id is not in the vocabulary.
+            Problem: the cache has no room for them, an id is not in the vocabulary, or the run failed; after a failed
+                run the sequence is empty.
         """
         ids_1S = np.array([ids], np.int64)
         self._check(ids_1S)
@@ -143,9 +145,10 @@ class Decoder:
         try:
             self._session.run_with_iobinding(self._binding)
             self._cache.advance()
-        except BaseException:
+        except Exception as error:
+            tokens = f"tokens {self.length} to {length - 1}"
             self.reset()  # a run that stopped half-way may have overwritten rows
-            raise
+            raise ort_problem("onnxruntime could not run the model", tokens, error) from error
         self.length = length
         return logits_1SV[0, :]
 
@@ -153,7 +156,7 @@ class Decoder:
         """Runs a prompt, `chunk` tokens a call; gives the logits [V] after its last token.
 
         Raises:
-            Problem: as `forward`, before anything is run.
+            Problem: as `forward`; what does not fit is refused before anything is run.
         """
         self._check(np.array([ids], np.int64))
         for start in range(0, len(ids), chunk):

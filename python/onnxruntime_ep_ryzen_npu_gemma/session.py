@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import Problem
+from .ort_problem import ort_problem
 from .placement import Placement, read_placement
 from .registration import session_options
 
@@ -32,8 +33,8 @@ def open_session(
         The session and its placement; nothing is in the placement when onnxruntime left our provider out.
 
     Raises:
-        Problem: the provider cannot be used (see `session_options`), or `threads` is not positive.
-        Exception: what onnxruntime raises when it cannot make the session.
+        Problem: the provider cannot be used (see `session_options`), `threads` is not positive, or onnxruntime or
+            the provider refuses the model or an option.
     """
     if threads is not None and threads < 1:
         raise Problem("no thread could work", "threads", threads, "give 1 or more")
@@ -42,8 +43,11 @@ def open_session(
         options = session_options(device=device, strict=strict, placement_report=report)
         import onnxruntime as ort
 
-        options.log_severity_level = 3  # errors; what its warnings guess about placement, our report knows
+        options.log_severity_level = 4  # its errors are raised too, and what its warnings guess our report knows
         if threads is not None:
             options.intra_op_num_threads = threads
-        session = ort.InferenceSession(os.fspath(model), options, enable_fallback=0)
+        try:
+            session = ort.InferenceSession(os.fspath(model), options, enable_fallback=0)
+        except Exception as error:
+            raise ort_problem("onnxruntime could not make a session", os.fspath(model), error) from error
         return session, read_placement(report)

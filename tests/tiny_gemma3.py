@@ -26,6 +26,8 @@ MAX_POSITIONS = 256
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 _WORDS = ("the", "is", "of", "in", "and", "to", "king", "sea", "then", "there", "here", "this")
+# Parts that compete: in "there" th, he, er and re overlap, and the scores decide.
+_PARTS = ("he", "in", "th", "er", "an", "re", "ing", "nd", "the", "her", "ng")
 
 
 def make_hf_model() -> Gemma3ForCausalLM:
@@ -65,7 +67,7 @@ def make_vocabulary() -> SpmVocabulary:
     byte = [f"<0x{b:02X}>" for b in range(256)]
     characters = [*string.ascii_letters, *string.digits, *".,!?'<>", "▁", "é", "ü", "語"]
     words = {f"▁{word}"[:n]: None for word in _WORDS for n in range(2, len(word) + 2)}
-    pieces = [*dict.fromkeys([*words, *characters])]
+    pieces = [*dict.fromkeys([*_PARTS, *words, *characters])]
     groups = [(control, CONTROL), (user_defined, USER_DEFINED), (byte, BYTE), (pieces, NORMAL)]
     tokens = [token for group, _ in groups for token in group]
     types = [type_ for group, type_ in groups for _ in group]

@@ -1,7 +1,7 @@
 """genai_config.json: how onnxruntime-genai runs the converted model on this execution provider.
 
-No sliding_window section: with one, genai 0.18 gives an attention mask as long as the whole context, and the mask's length
-is what tells the model how many tokens there are.  The model windows its sliding layers itself.
+No sliding_window section: with one, genai 0.18 gives an attention mask as long as the whole context, and the mask's
+length is what tells the model how many tokens there are.  The model windows its sliding layers itself.
 """
 
 from __future__ import annotations

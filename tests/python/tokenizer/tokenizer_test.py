@@ -49,7 +49,7 @@ def sentencepiece(text: str) -> list[str]:
         pieces[-at : -at + 2] = [pieces[-at] + pieces[-at + 1]]
 
 
-@given(strategies.text(alphabet="the king of sea", max_size=40).filter(lambda text: "  " not in text))
+@given(strategies.text(alphabet="therandig s", max_size=40).filter(lambda text: "  " not in text))
 def test_pieces_are_sentencepieces(tiny: Tokenizer, text: str) -> None:
     assert tiny.encode(text, add_special_tokens=False).tokens == sentencepiece(text)
 
@@ -66,7 +66,7 @@ def test_words_runs_and_bytes(tiny: Tokenizer) -> None:
         return tiny.encode(text, add_special_tokens=False).tokens
 
     assert tokens(" the king") == ["▁the", "▁king"]
-    assert tokens("the") == ["t", "h", "e"]  # no space is put in front
+    assert tokens("the") == ["the"]  # no space is put in front
     assert tokens("a   b\n\n\n") == ["a", "▁▁▁", "b", "\n\n", "\n"]
     assert tokens("日") == ["<0xE6>", "<0x97>", "<0xA5>"]
     assert tokens("<start_of_turn>a<b>") == ["<start_of_turn>", "a", "<b>"]

@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint format clean
+.PHONY: help demo test test-slow setup lint format clean
 
 # The venv's cmake, ninja, ruff, ... before the machine's.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -24,7 +24,7 @@ CONVERTER := $(shell find graph_passes $(addprefix python/onnxruntime_ep_ryzen_n
 
 help:
 	@echo "make demo    set up, convert Gemma3-270M, generate text"
-	@echo "make test    set up, lint, all tests"
+	@echo "make test    set up, lint, all tests;  make test-slow  the exporters of tests/exporters, run again"
 	@echo "make setup   .venv with the package, built from this tree and editable"
 	@echo "make lint    ruff, mypy, clang-format;  make format mends what they can"
 	@echo "make clean   remove build/ (not .venv/)"
@@ -45,6 +45,9 @@ test: setup build/stamps/test-tools build/stamps/venv-ort-1.25 $(DEMO)/model.onn
 	cmake --preset dev && cmake --build --preset dev && ctest --preset dev
 	cmake --preset asan-ubsan && cmake --build --preset asan-ubsan && ctest --preset asan-ubsan
 	python -m pytest
+
+test-slow: setup build/stamps/test-tools
+	python -m pytest -m slow
 
 lint: setup build/stamps/test-tools
 	ruff check .

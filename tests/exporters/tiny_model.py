@@ -97,17 +97,18 @@ def _seeded(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return values
 
 
-def make_hf_model(state: Mapping[str, np.ndarray] | None = None) -> Gemma3ForCausalLM:
+def make_hf_model(state: Mapping[str, np.ndarray] | None = None, **changes: Any) -> Gemma3ForCausalLM:
     """The model as transformers has it, float32, eager attention: the truth.
 
     Args:
         state: weights by name in place of `weights()`, such as dequantised ones; may have an lm_head.weight.
+        changes: of `CONFIG`.
     """
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     state = state or weights()
-    config = Gemma3TextConfig(**CONFIG, attn_implementation="eager")
+    config = Gemma3TextConfig(**CONFIG | changes, attn_implementation="eager")
     if "lm_head.weight" in state:
         config.tie_word_embeddings = False
     model = Gemma3ForCausalLM(config).float().eval()

@@ -1,0 +1,99 @@
+"""Every exporter's graph as stored: it is valid, and onnxruntime's CPU EP computes with it what transformers does."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from tests.exporters import exported_run, fixtures, make_fixtures, readme, tiny_model
+from tests.exporters.variants import VARIANTS
+
+LENGTH = 60  # nearly four windows
+CHUNKS = {"whole": [LENGTH], "decode": [40] + [1] * 20, "chunks": [10, 30, 1, 19]}
+
+# Graphs for another EP, that onnxruntime's CPU EP says it cannot run.
+REFUSED = {
+    "genai_fp16_cuda": "q_norm_weight / k_norm_weight inputs are not supported",
+    "genai_int4_cuda": "q_norm_weight / k_norm_weight inputs are not supported",
+    "genai_bf16_cuda": "Could not find an implementation for Mul",
+}
+
+# The largest difference of a logit from transformers on the same weights; logits reach 135.
+TOLERANCES: dict[str, float] = {}
+
+# What transformers must be told to compute the same as a graph that is wrong as Gemma3.
+WRONG = {"mobius_cpu": {"sliding_window": 1 << 20, "rope_theta": tiny_model.CONFIG["rope_local_base_freq"]}}
+
+
+@pytest.fixture(scope="module")
+def ids() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, tiny_model.CONFIG["vocab_size"], LENGTH)
+
+
+def truth(name: str, ids: np.ndarray, **changes: Any) -> np.ndarray:
+    """Transformers' logits [L, V] with the weights that the graph stands for."""
+    model = tiny_model.make_hf_model(fixtures.hf_weights(name), **changes)
+    with torch.no_grad():
+        logits: np.ndarray = model(torch.tensor(ids[None])).logits[0].numpy()
+    return logits
+
+
+def run(session: ort.InferenceSession, ids: np.ndarray, chunks: list[int]) -> np.ndarray:
+    config = tiny_model.CONFIG
+    return exported_run.logits(session, ids, chunks, head_dim=config["head_dim"], window=config["sliding_window"])
+
+
+def test_every_variant_has_its_file() -> None:
+    assert fixtures.names() == sorted(VARIANTS)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_is_small_and_valid(name: str) -> None:
+    assert fixtures.path(name).stat().st_size <= make_fixtures.MAX_FILE_BYTES
+    model = fixtures.load(name)
+    for node in model.graph.node:
+        if node.op_type == "SimplifiedLayerNormalization":  # onnxruntime's own, yet in ONNX's domain
+            node.domain = "com.microsoft"
+    onnx.checker.check_model(model)
+
+
+@pytest.mark.parametrize("chunks", CHUNKS)
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in REFUSED])
+def test_computes_what_transformers_does(name: str, chunks: str, ids: np.ndarray) -> None:
+    logits = run(exported_run.session(fixtures.load(name)), ids, CHUNKS[chunks])
+    expected = truth(name, ids, **WRONG.get(name, {}))
+    if len(logits) != LENGTH:
+        expected = expected[np.cumsum(CHUNKS[chunks]) - 1]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=TOLERANCES[name])
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_graph_is_wrong(name: str, ids: np.ndarray) -> None:
+    logits = run(exported_run.session(fixtures.load(name)), ids, [LENGTH])
+    window = tiny_model.CONFIG["sliding_window"]
+    assert np.abs(logits - truth(name, ids))[window:].max() > 10
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_onnxruntime_says_why_it_cannot_run(name: str, ids: np.ndarray) -> None:
+    with pytest.raises(Exception, match=REFUSED[name]):
+        run(exported_run.session(fixtures.load(name)), ids, [LENGTH])
+
+
+def test_weights_are_the_same_everywhere() -> None:
+    digest = hashlib.sha256(b"".join(w.tobytes() for w in tiny_model.weights().values())).hexdigest()
+    assert digest[:16] == ""
+
+
+def test_readme_is_current() -> None:
+    path = Path(readme.__file__).with_name("README.md")
+    assert path.read_text(encoding="utf-8") == readme.text(), (
+        "run python -m tests.exporters.readme > tests/exporters/README.md"
+    )

@@ -17,12 +17,11 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from .flow import PROBED_TOKENS, Flow, cache_of, check_kv_dtype, new_tokens, replace_by_flow
 from .fusion_pass import Decline, FusionPass, FusionResult, attribute, constant, producer
-from .opset import DOMAIN, KV_TYPES
-from .positions import Rope, mask_window, rope
+from .positions import mask_window, rope
 
 _SWAP_HEADS = (0, 2, 1, 3)
-_PROBED_TOKENS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,19 +41,7 @@ class _Rotated(_Heads):
     sin: ir.Value
 
 
-@dataclasses.dataclass(frozen=True)
-class _Match:
-    q: _Rotated
-    k: _Rotated
-    v: _Heads
-    past: tuple[ir.Value, ir.Value]
-    y: ir.Value  # [1, S, Hq*Dh]
-    scale: float
-    window: int
-    rope: Rope
-
-
-class FuseAttention(FusionPass[_Match]):
+class FuseAttention(FusionPass[Flow]):
     """Attention -> FlowQKV | FlowKV.
 
     1. The model's input_ids is [1, S] and its attention_mask [1, past + S]. S statically 1 gives FlowKV, else FlowQKV.
@@ -71,20 +58,16 @@ class FuseAttention(FusionPass[_Match]):
     candidate = "Attention"
 
     def __init__(self, kv_dtype: ir.DataType = ir.DataType.FLOAT16) -> None:
-        if kv_dtype not in KV_TYPES:
-            raise ValueError(
-                f"fuse_attention: kv_dtype is {kv_dtype}; it must be one of {', '.join(map(str, KV_TYPES))}"
-            )
-        self.kv_dtype = kv_dtype
+        self.kv_dtype = check_kv_dtype(kv_dtype)
 
     def call(self, model: ir.Model) -> FusionResult:
         """Runs the pass; layers share masks and tables, and each is probed once a run."""
         self._mask_window, self._rope = functools.cache(mask_window), functools.cache(rope)
         return super().call(model)
 
-    def match(self, model: ir.Model, node: ir.Node) -> _Match:
+    def match(self, model: ir.Model, node: ir.Node) -> Flow:
         """Reads one attention; raises `Decline`."""
-        new = self._tokens(model.graph) or _PROBED_TOKENS
+        new = new_tokens(model.graph) or PROBED_TOKENS
         q_BHSD, k_BHSD, v_BHSD, mask, *past = [*node.inputs, *[None] * 6][:6]
         for name in ("softcap", "is_causal", "qk_matmul_output_mode"):
             if attribute(node, name, 0) != 0:
@@ -100,76 +83,27 @@ class FuseAttention(FusionPass[_Match]):
             raise Decline("heads of q, k, v do not group", shapes)
         if mask is None:
             raise Decline("unknown mask: there is none")
-        return _Match(
-            q,
-            k,
-            v,
-            self._cache(node, past),
-            _merged_heads(node, q.heads * q.head_dim),
+        past = cache_of(node, past)
+        return Flow(
+            q.projected,
+            k.projected,
+            v.projected,
+            past,
+            q.norm,
+            k.norm,
+            (_merged_heads(node, q.heads * q.head_dim), *node.outputs[1:3]),
+            q.heads,
+            k.heads,
+            q.head_dim,
             float(attribute(node, "scale", q.head_dim**-0.5)),
             self._mask_window(model.graph, mask, new),
             self._rope(model.graph, q.cos, q.sin, q.head_dim, new),
+            q.eps,
         )
 
-    def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, _Match]]) -> None:
+    def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, Flow]]) -> None:
         """Replaces the attentions and retypes their caches."""
-        graph = model.graph
-        first_global = next((match for _, match in matches if match.window == 0), matches[0][1])
-        past_len, shared = _cache_state(graph, first_global.past[0])
-        op_type = "FlowKV" if self._tokens(graph) == 1 else "FlowQKV"
-        for attention, match in matches:
-            q, k, v = match.q, match.k, match.v
-            flow = ir.node(
-                op_type,
-                [q.projected, k.projected, v.projected, *match.past, q.norm, k.norm, past_len, shared],
-                {
-                    "num_heads": q.heads,
-                    "kv_num_heads": k.heads,
-                    "scale": match.scale,
-                    "window": match.window,
-                    "rope_theta": match.rope.theta,
-                    "rope_factor": match.rope.factor,
-                    "eps": q.eps,
-                    "mask": "causal",
-                },
-                domain=DOMAIN,
-                num_outputs=3,
-                name=attention.name,
-            )
-            ir.convenience.replace_nodes_and_values(
-                graph, attention, [], [flow], [match.y, *attention.outputs[1:]], flow.outputs
-            )
-            for cache in (*match.past, *flow.outputs[1:]):
-                cache.type = ir.TensorType(self.kv_dtype)
-
-    @staticmethod
-    def _tokens(graph: ir.Graph) -> int | None:
-        """S if it is static."""
-        inputs = {value.name: value for value in graph.inputs}
-        for name in ("input_ids", "attention_mask"):
-            if name not in inputs:
-                raise Decline(f"the model has no input {name}", ", ".join(map(str, inputs)))
-            shape = inputs[name].shape
-            if shape is None or len(shape) != 2 or shape[0] != 1:
-                raise Decline("batch is not 1", f"{name} {shape}")
-        tokens = inputs["input_ids"].shape[1]  # type: ignore[index]
-        return tokens if isinstance(tokens, int) else None
-
-    @staticmethod
-    def _cache(attention: ir.Node, past: Sequence[ir.Value | None]) -> tuple[ir.Value, ir.Value]:
-        past_k, past_v = past
-        if past_k is None or past_v is None or len(attention.outputs) < 3:
-            raise Decline("attention without a cache", f"{len(attention.outputs)} outputs")
-        for value in (past_k, past_v):
-            if not value.is_graph_input():
-                raise Decline("past is not a graph input", value.name)
-            others = {user.op_type for user in value.consumers() if user is not attention} - {"Shape"}
-            if others:
-                raise Decline("past is read by others", f"{value.name}: {', '.join(sorted(others))}")
-        for value in attention.outputs[1:3]:
-            if not value.is_graph_output() or value.uses():
-                raise Decline("present is not a graph output alone", value.name)
-        return past_k, past_v
+        replace_by_flow(model.graph, matches, self.kv_dtype)
 
 
 def _rotated(x_BHSD: ir.Value | None, what: str) -> _Rotated:
@@ -223,23 +157,3 @@ def _merged_heads(attention: ir.Node, width: int) -> ir.Value:
                 raise Decline("heads of y are not merged", None if shape is None else shape.tolist())
         value = consumers[0].outputs[0]
     return value
-
-
-def _cache_state(graph: ir.Graph, past_k: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Adds past_len i64 [1] and shared bool [1] at the head of the graph."""
-    inputs = {value.name: value for value in graph.inputs}
-    tape = ir.tape.Tape()
-
-    def op(name: str, op_type: str, operands: Sequence[ir.Value], dtype: ir.DataType, **attributes: int) -> ir.Value:
-        output = ir.val(name, dtype, [1])
-        return tape.op(op_type, operands, attributes, name=name, output=output)
-
-    i64, boolean = ir.DataType.INT64, ir.DataType.BOOL
-    total = op("cache.total_len", "Shape", [inputs["attention_mask"]], i64, start=1, end=2)
-    new = op("cache.new_len", "Shape", [inputs["input_ids"]], i64, start=1, end=2)
-    past_len = op("cache.past_len", "Sub", [total, new], i64)
-    rows = op("cache.rows", "Shape", [past_k], i64, start=2, end=3)
-    growing = op("cache.growing", "Equal", [rows, past_len], boolean)
-    shared = op("cache.shared", "Not", [growing], boolean)
-    graph.insert_before(graph[0], tape.nodes)
-    return past_len, shared

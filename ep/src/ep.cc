@@ -9,8 +9,13 @@
 
 namespace ryzen_npu_gemma::ep {
 
-Ep::Ep(const Api& api, WeightStore& weights, Options options, const OrtLogger* logger)
-    : OrtEp{}, api_(api), weights_(weights), options_(std::move(options)), logger_(logger) {
+Ep::Ep(const Api& api, WeightStore& weights, Options options, WhyHost why_host, const OrtLogger* logger)
+    : OrtEp{},
+      api_(api),
+      weights_(weights),
+      options_(std::move(options)),
+      why_host_(std::move(why_host)),
+      logger_(logger) {
   ort_version_supported = api.version;
   GetName = GetNameImpl;
   GetCapability = GetCapabilityImpl;
@@ -54,7 +59,7 @@ void Ep::Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support) {
     api_.Log(logger_, ORT_LOGGING_LEVEL_WARNING, "RyzenNPUGemmaEP " + PlacementSummary(policy));
   if (!options_.placement_report.empty()) {
     try {
-      WritePlacementReport(options_.placement_report, read.graph, policy);
+      WritePlacementReport(options_.placement_report, read.graph, policy, why_host_);
     } catch (const Error& e) {
       failure_ = e.what();
     }

@@ -5,6 +5,7 @@
 
 #include "ep/src/options.h"
 #include "ep/src/ort.h"
+#include "ep/src/placement.h"
 #include "ep/src/policy.h"
 #include "ep/src/weights.h"
 
@@ -12,7 +13,7 @@ namespace ryzen_npu_gemma::ep {
 
 class Ep : public OrtEp {
  public:
-  Ep(const Api& api, WeightStore& weights, Options options, const OrtLogger* logger);
+  Ep(const Api& api, WeightStore& weights, Options options, WhyHost why_host, const OrtLogger* logger);
 
  private:
   static const char* ORT_API_CALL GetNameImpl(const OrtEp* self) noexcept;
@@ -30,6 +31,7 @@ class Ep : public OrtEp {
   const Api api_;
   WeightStore& weights_;
   const Options options_;
+  const WhyHost why_host_;
   const OrtLogger* logger_;
   Policy policy_;        // of the whole graph, as GetCapability last saw it
   std::string failure_;  // why the session may not be made; Compile reports it

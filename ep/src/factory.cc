@@ -91,15 +91,17 @@ OrtStatus* ORT_API_CALL Factory::CreateEpImpl(OrtEpFactory* self, const OrtHardw
 OrtEp* Factory::MakeEp(const OrtSessionOptions* session_options, const OrtLogger* logger) {
   Options options = ParseOptions(SessionConfig(api_, session_options));
   const NpuProbe probe = ProbeNpu();
-  const std::string state = probe.found ? "an NPU is there (" + probe.detail + "), but this version has no NPU kernels"
-                                        : "no NPU: " + probe.detail;
+  const WhyHost why_host =
+      probe.found ? WhyHost{"this version has no NPU kernels", probe.detail} : WhyHost{"no NPU", probe.detail};
+  const std::string text = why_host.reason + ": " + why_host.value;
   if (options.device == DeviceChoice::kNpu)
     throw Error(probe.found ? ErrorCode::kNotImplemented : ErrorCode::kFail,
-                std::string("option ") + kOptionPrefix + "device=npu: " + state + "; use device=host or auto");
-  if (options.device == DeviceChoice::kAuto && !told_fallback_.exchange(true))
+                std::string("option ") + kOptionPrefix + "device=npu: " + text + "; use device=host or auto");
+  const bool asked_for_host = options.device == DeviceChoice::kHost;
+  if (!asked_for_host && !told_fallback_.exchange(true))
     api_.Log(logger, ORT_LOGGING_LEVEL_WARNING,
-             "RyzenNPUGemmaEP runs on the CPU (device=host says so without this warning): " + state);
-  return new Ep(api_, ProcessWeights(), std::move(options), logger);
+             "RyzenNPUGemmaEP runs on the CPU (device=host says so without this warning): " + text);
+  return new Ep(api_, ProcessWeights(), std::move(options), asked_for_host ? WhyHost{} : why_host, logger);
 }
 
 void ORT_API_CALL Factory::ReleaseEpImpl(OrtEpFactory*, OrtEp* ep) noexcept { delete static_cast<Ep*>(ep); }

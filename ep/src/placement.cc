@@ -23,7 +23,7 @@ std::string QualifiedType(const Node& node) {
 
 }  // namespace
 
-void WritePlacementReport(const std::string& path, const Graph& graph, const Policy& policy) {
+void WritePlacementReport(const std::string& path, const Graph& graph, const Policy& policy, const WhyHost& why_host) {
   const std::string temporary = path + ".tmp" + std::to_string(::getpid());
   {
     std::ofstream file(temporary, std::ios::binary);
@@ -32,8 +32,9 @@ void WritePlacementReport(const std::string& path, const Graph& graph, const Pol
       const Node& node = graph.nodes[i];
       const Decision& decision = policy.decisions[i];
       file << Field(node.domain) << '\t' << Field(node.op_type) << '\t' << Field(node.name) << '\t'
-           << (decision.claimed ? "host" : "cpu") << '\t' << Field(decision.reason) << '\t' << Field(decision.value)
-           << '\t' << decision.macs_per_token << '\n';
+           << (decision.claimed ? "host" : "cpu") << '\t' << Field(decision.claimed ? why_host.reason : decision.reason)
+           << '\t' << Field(decision.claimed ? why_host.value : decision.value) << '\t' << decision.macs_per_token
+           << '\n';
     }
     file.flush();
     if (!file) {

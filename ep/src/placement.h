@@ -9,9 +9,13 @@
 
 namespace ryzen_npu_gemma::ep {
 
-// Tab-separated, header first: domain, op_type, name, device (host | cpu), reason, value, macs_per_token.
-// Written to a temporary sibling and renamed. Throws Error when the file cannot be written.
-void WritePlacementReport(const std::string& path, const Graph& graph, const Policy& policy);
+// Tab-separated, header first: domain, op_type, name, device (host | cpu), reason, value, macs_per_token. Reason and
+// value tell why a node is left to the CPU EP, or why a claimed one is on the host (`why_host`, empty when the host was
+// asked for). Written to a temporary sibling and renamed. Throws Error when the file cannot be written.
+struct WhyHost {
+  std::string reason, value;
+};
+void WritePlacementReport(const std::string& path, const Graph& graph, const Policy& policy, const WhyHost& why_host);
 
 // "takes 326 of 334 nodes, 100.0 % of the multiply-adds of weights".
 std::string PlacementSummary(const Policy& policy);

@@ -1,7 +1,7 @@
 """Who runs what: the execution provider's own report on every node it was shown, read and added up.
 
-Devices: "npu" and "host" are ours (host: our kernels on the CPU); "cpu" is onnxruntime's own CPU provider, with the
-reason why the node was left to it. Nodes that onnxruntime optimised away before it asked are in no report.
+Devices: "npu" and "host" are ours (host: our kernels on the CPU, with the reason when it was not asked for); "cpu" is
+onnxruntime's own CPU provider, with the reason why the node was left to it. Nodes that onnxruntime optimised away before it asked are in no report.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Node:
     """One node, in the order of the graph.
 
     Attributes:
-        reason: why it was not taken; "" if it was.
+        reason: why it was not taken, or why it is on the host; "" if it is where it was asked to be.
         value: what the reason is about, such as the shape that does not fit.
         macs_per_token: multiply-adds of its matrix product for one token; 0 for all else.
     """
@@ -95,8 +95,10 @@ class Placement:
         """The summary for people."""
         if not self.nodes:
             return f"cpu ({EP_NAME} made no report: onnxruntime left it out and runs every node on its CPU provider)"
+        on_host = next((node.why for node in self.taken if node.device == "host" and node.reason), "")
+        device = f"{self.device}, {on_host}" if on_host else self.device
         nodes = f"{len(self.taken)} of {len(self.nodes)} nodes"
-        return f"{self.device} ({EP_NAME} took {nodes} and {percent(self.share_of_macs)} of the multiply-adds)"
+        return f"{device} ({EP_NAME} took {nodes} and {percent(self.share_of_macs)} of the multiply-adds)"
 
     def summary(self) -> dict[str, Any]:
         """The four numbers that `generate` and `explain` report, for `--json`."""

@@ -25,13 +25,13 @@ GraphBuilder TwoNodes() {
 TEST(Placement, ReportHasOneLineANode) {
   const auto path = std::filesystem::temp_directory_path() / ("placement." + std::to_string(::getpid()) + ".tsv");
   const GraphBuilder b = TwoNodes();
-  WritePlacementReport(path.string(), b.graph, Decide(b.graph));
+  WritePlacementReport(path.string(), b.graph, Decide(b.graph), {"no NPU", "looked\there"});
   std::ifstream file(path);
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   std::filesystem::remove(path);
   EXPECT_EQ(text,
             "domain\top_type\tname\tdevice\treason\tvalue\tmacs_per_token\n"
-            "ryzen.npu.gemma\tMatMulNBits\ttab and line\thost\t\t\t2048\n"
+            "ryzen.npu.gemma\tMatMulNBits\ttab and line\thost\tno NPU\tlooked here\t2048\n"
             "\tTanh\tTanh1\tcpu\toperator is not one of the EP's\tTanh\t0\n");
 }
 
@@ -39,8 +39,8 @@ TEST(Placement, UnwritablePathIsAnErrorAndLeavesNothing) {
   const auto folder = std::filesystem::temp_directory_path() / ("placement." + std::to_string(::getpid()));
   std::filesystem::create_directories(folder);
   const GraphBuilder b = TwoNodes();
-  EXPECT_THROW(WritePlacementReport((folder / "no" / "such" / "file").string(), b.graph, Decide(b.graph)), Error);
-  EXPECT_THROW(WritePlacementReport(folder.string(), b.graph, Decide(b.graph)), Error);  // a folder is in the way
+  EXPECT_THROW(WritePlacementReport((folder / "no" / "such" / "file").string(), b.graph, Decide(b.graph), {}), Error);
+  EXPECT_THROW(WritePlacementReport(folder.string(), b.graph, Decide(b.graph), {}), Error);  // a folder is in the way
   EXPECT_TRUE(std::filesystem::is_empty(folder));
   std::filesystem::remove(folder);
 }

@@ -15,7 +15,7 @@ from .fuse_attention import FuseAttention
 from .fuse_embedding import FuseEmbedding
 from .fusion_pass import Declined, FusionResult
 from .opset import DOMAIN
-from .quantize_matmul import QuantizeMatMul
+from .quantize_matmul import QuantizeMatMul, Quantizer, round_to_nearest
 
 
 class FusionError(Exception):
@@ -51,20 +51,27 @@ class Report:
             raise FusionError("\n  ".join(["the model did not fuse:", *wrong, *map(str, self.declines)]))
 
 
-def fuse(model: ir.Model, *, kv_dtype: ir.DataType = ir.DataType.FLOAT16, head_bits: int = 4) -> Report:
+def fuse(
+    model: ir.Model,
+    *,
+    kv_dtype: ir.DataType = ir.DataType.FLOAT16,
+    head_bits: int = 4,
+    quantizer: Quantizer = round_to_nearest,
+) -> Report:
     """Rewrites a standard Gemma3 graph into the fused form, in place.
 
     Args:
         model: opset 23, float32, batch 1; weights may be lazy tensors, and stay lazy.
         kv_dtype: element type of the KV cache, FLOAT16 or FLOAT.
         head_bits: 4, or 8 for a head (and embedding) in 8 bits.
+        quantizer: makes the blocks when the model is written.
 
     Returns:
         The report. Running it again changes nothing.
     """
     passes: list[ir.passes.PassBase] = [
         FuseAttention(kv_dtype),
-        QuantizeMatMul(head_bits),
+        QuantizeMatMul(head_bits, quantizer),
         FuseEmbedding(),
         common.RemoveUnusedNodesPass(),
         DeclareOperators(),

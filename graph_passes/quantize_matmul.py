@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["QuantizeMatMul", "QuantizedWeights"]
+__all__ = ["QuantizeMatMul", "QuantizedWeights", "Quantizer", "round_to_nearest"]
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -16,6 +16,16 @@ from .opset import DOMAIN
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
+# Makes blocks of a matrix: (name of the float tensor, a function that reads w_NK, bits) -> uint8 [n_blocks, block bytes].
+# Called whenever the blocks are asked for, each time with the same result.
+Quantizer = Callable[[str, Callable[[], q4nx.FloatArray], int], q4nx.ByteArray]
+
+
+def round_to_nearest(name: str, read: Callable[[], q4nx.FloatArray], bits: int) -> q4nx.ByteArray:
+    """The quantizer that needs nothing but the weights."""
+    return q4nx.quantize_rtn(read(), bits)
+
+
 class QuantizedWeights(ir.LazyTensor):
     """The Q4NX blocks of a float tensor, made anew whenever they are asked for and not kept.
 
@@ -23,22 +33,29 @@ class QuantizedWeights(ir.LazyTensor):
         source: the float tensor.
         transposed: the source is w_KN, not w_NK.
         bits: 4 or 8.
+        quantizer: makes the blocks.
     """
 
-    __slots__ = ("bits", "source", "transposed")
+    __slots__ = ("bits", "quantizer", "source", "transposed")
 
-    def __init__(self, source: ir.TensorProtocol, transposed: bool, bits: int, name: str) -> None:
+    def __init__(
+        self, source: ir.TensorProtocol, transposed: bool, bits: int, name: str, quantizer: Quantizer
+    ) -> None:
         N, K = _matrix_shape(source, transposed)
-        self.source, self.transposed, self.bits = source, transposed, bits
+        self.source, self.transposed, self.bits, self.quantizer = source, transposed, bits, quantizer
         shape = ir.Shape([q4nx.block_count(N, K), q4nx.BLOCK_BYTES[bits]])
         super().__init__(self._quantize, ir.DataType.UINT8, shape, name=name)
 
     def _quantize(self) -> ir.TensorProtocol:
-        w = self.source.numpy()
+        name = self.source.name or self.name or ""
         try:
-            return ir.Tensor(q4nx.quantize_rtn(w.T if self.transposed else w, self.bits), name=self.name)
+            return ir.Tensor(self.quantizer(name, self._read, self.bits), name=self.name)
         except ValueError as error:
-            raise ValueError(f"{self.source.name or self.name}: {error}") from None
+            raise ValueError(f"{name}: {error}") from None
+
+    def _read(self) -> q4nx.FloatArray:
+        w = self.source.numpy()
+        return w.T if self.transposed else w
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +79,10 @@ class QuantizeMatMul(FusionPass[_Match]):
 
     candidate = "MatMul"
 
-    def __init__(self, head_bits: int = 4) -> None:
+    def __init__(self, head_bits: int = 4, quantizer: Quantizer = round_to_nearest) -> None:
         if head_bits not in q4nx.BLOCK_BYTES:
             raise ValueError(f"quantize_matmul: head_bits is {head_bits}; it must be one of {sorted(q4nx.BLOCK_BYTES)}")
-        self.head_bits = head_bits
+        self.head_bits, self.quantizer = head_bits, quantizer
 
     def match(self, model: ir.Model, node: ir.Node) -> _Match:
         """Reads one MatMul; raises `Decline`."""
@@ -96,30 +113,29 @@ class QuantizeMatMul(FusionPass[_Match]):
         """Replaces the nodes; float weights that nothing else reads go with the clean-up."""
         graph = model.graph
         for node, match in matches:
-            blocks = _blocks(graph, match)
+            blocks = self._blocks(graph, match)
             attributes = {"K": match.K, "N": match.N, "bits": match.bits, "block_size": q4nx.GROUP_SIZE}
             fused = ir.node("MatMulNBits", [node.inputs[0], blocks], attributes, domain=DOMAIN, name=node.name)
             ir.convenience.replace_nodes_and_values(graph, node, [node], [fused], node.outputs, fused.outputs)
+
+    def _blocks(self, graph: ir.Graph, match: _Match) -> ir.Value:
+        """The initializer of the quantised weights, made once."""
+        source = match.weights.const_value
+        assert source is not None
+        name = f"{match.weights.name}.{'q4nx' if match.bits == 4 else 'q8'}"
+        known = graph.initializers.get(name)
+        if known is not None and known.const_value is not None:
+            same = known.const_value
+            if isinstance(same, QuantizedWeights) and (same.source, same.transposed) == (source, match.transposed):
+                return known
+            name += ".transposed"
+        tensor = QuantizedWeights(source, match.transposed, match.bits, name, self.quantizer)
+        value = ir.val(name, const_value=tensor)
+        graph.register_initializer(value)
+        return value
 
 
 def _matrix_shape(tensor: ir.TensorProtocol, transposed: bool) -> tuple[int, int]:
     """(N, K)."""
     first, second = tensor.shape.numpy()
     return (second, first) if transposed else (first, second)
-
-
-def _blocks(graph: ir.Graph, match: _Match) -> ir.Value:
-    """The initializer of the quantised weights, made once."""
-    source = match.weights.const_value
-    assert source is not None
-    name = f"{match.weights.name}.{'q4nx' if match.bits == 4 else 'q8'}"
-    known = graph.initializers.get(name)
-    if known is not None and known.const_value is not None:
-        same = known.const_value
-        if isinstance(same, QuantizedWeights) and (same.source, same.transposed) == (source, match.transposed):
-            return known
-        name += ".transposed"
-    tensor = QuantizedWeights(source, match.transposed, match.bits, name)
-    value = ir.val(name, const_value=tensor)
-    graph.register_initializer(value)
-    return value

@@ -8,6 +8,8 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
+from . import affine_codes
+from .affine_codes import AffineCodes
 from .gguf_header import read_header
 from .gguf_metadata import Metadata, read_config, read_vocabulary
 from .source import SourceError, check_tensors, tensor_shapes
@@ -76,6 +78,21 @@ class GgufSource:
         """See `Source`."""
         tensor = self._tensors[name]
         return tensor.span.read(lambda rows: dequantize(rows, tensor.type))
+
+    def type_name(self, name: str) -> str:
+        """See `Source`."""
+        return self._tensors[name].type.name
+
+    def codes(self, name: str) -> AffineCodes | None:
+        """See `Source`."""
+        tensor = self._tensors[name]
+        decode = affine_codes.DECODERS.get(tensor.type)
+        if decode is None or len(tensor.span.shape) != 2:
+            return None
+        codes = decode(tensor.span.read_bytes())
+        tensor.span.check_finite(codes.scale_NG)
+        tensor.span.check_finite(codes.min_NG)
+        return codes
 
 
 def _canonical_name(name: str) -> str:

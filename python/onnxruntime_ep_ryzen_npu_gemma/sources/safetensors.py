@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import strict_json
+from .affine_codes import AffineCodes
 from .hf_config import read_config
 from .safetensors_header import DECODERS, StoredTensor, read_header
 from .source import SourceError, check_tensors, tensor_shapes
@@ -60,6 +61,14 @@ class HfFolderSource:
         """See `Source`.  Hugging Face stores RMSNorm weights as w; the 1 of 1 + w is added here and nowhere else."""
         values = self._tensors[name].read()
         return values + np.float32(1) if name.endswith("norm.weight") else values
+
+    def type_name(self, name: str) -> str:
+        """See `Source`."""
+        return self._tensors[name].dtype
+
+    def codes(self, name: str) -> AffineCodes | None:
+        """See `Source`.  There are none."""
+        return None
 
 
 def _canonical_name(name: str) -> str:

@@ -16,6 +16,8 @@ import numpy as np
 
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
 
+from .affine_codes import AffineCodes
+
 __all__ = ["Gemma3TextConfig", "LayerType", "Source", "SourceError", "check_tensors", "tensor_shapes"]
 
 LayerType = Literal["sliding", "full"]
@@ -120,6 +122,12 @@ class Source(Protocol):
 
     def tensor(self, name: str) -> np.ndarray:
         """Reads one tensor as float32.  Nothing is kept.  Raises `SourceError` if it holds NaN or infinity."""
+
+    def type_name(self, name: str) -> str:
+        """The encoding of a tensor in the file, as its format calls it."""
+
+    def codes(self, name: str) -> AffineCodes | None:
+        """The 4-bit codes of a matrix that is stored as such in groups of 32; else None.  Raises as `tensor`."""
 
 
 def tensor_shapes(config: Gemma3TextConfig, *, tied_head: bool = True) -> dict[str, tuple[int, ...]]:

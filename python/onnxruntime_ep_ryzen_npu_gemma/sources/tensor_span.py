@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -46,13 +47,27 @@ class TensorSpan:
             file.seek(self.offset)
             for start in range(0, len(out_RC), step):
                 chunk_RC = out_RC[start : start + step]
-                data = file.read(len(chunk_RC) * row_bytes)
-                if len(data) != len(chunk_RC) * row_bytes:
-                    raise self._error("the file was cut while it was read", f"{len(data)} bytes left", "get it again")
-                chunk_RC[:] = decode(np.frombuffer(data, np.uint8).reshape(len(chunk_RC), row_bytes))
-                if not np.isfinite(chunk_RC).all():
-                    raise self._error("a weight is not a finite number", "NaN or infinity", "use an intact model")
+                data = self._take(file, len(chunk_RC) * row_bytes)
+                chunk_RC[:] = decode(data.reshape(len(chunk_RC), row_bytes))
+                self.check_finite(chunk_RC)
         return out_RC.reshape(self.shape)
+
+    def read_bytes(self) -> np.ndarray:
+        """Reads the tensor's rows as they are, uint8 [R, row bytes].  Raises `SourceError` if the file is shorter."""
+        with self.file.open("rb") as file:
+            file.seek(self.offset)
+            return self._take(file, self.nbytes).reshape(int(np.prod(self.shape[:-1])), -1)
+
+    def check_finite(self, values: np.ndarray) -> None:
+        """Raises `SourceError` if a value that was decoded from this tensor is NaN or infinite."""
+        if not np.isfinite(values).all():
+            raise self._error("a weight is not a finite number", "NaN or infinity", "use an intact model")
+
+    def _take(self, file: BinaryIO, nbytes: int) -> np.ndarray:
+        data = file.read(nbytes)
+        if len(data) != nbytes:
+            raise self._error("the file was cut while it was read", f"{len(data)} bytes left", "get it again")
+        return np.frombuffer(data, np.uint8)
 
     def _error(self, what: str, found: object, do: str) -> SourceError:
         return SourceError(what, f"{self.file}: {self.name}", found, do)

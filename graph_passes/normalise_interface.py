@@ -1,0 +1,131 @@
+"""The model's inputs and outputs take the names and shapes that the operators and their callers know."""
+
+from __future__ import annotations
+
+__all__ = ["NormaliseInterface"]
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from .fusion_pass import Decline, Declined, FusionResult
+
+_LAYER_FIRST = re.compile(r".*?(?P<layer>\d+)\D*(?P<kind>key|value)$")
+_KIND_FIRST = re.compile(r".*(?P<kind>key|value)\D*(?P<layer>\d+)$")
+
+
+class NormaliseInterface(ir.passes.InPlacePass):
+    """Batch 1, our names, no position_ids.
+
+    1. A symbolic batch becomes 1, in the interface and wherever its symbol occurs. A static one other than 1 declines,
+       and nothing is changed.
+    2. Caches, the float inputs and outputs of four axes with a layer's number and "key" or "value" in their names,
+       become past_key_values.N.{key,value} and present.N.{key,value}.
+    3. The lengths become "sequence", "total", "past_N" and "present_N".
+    4. position_ids i64 [1, S] become past + i, computed: past_len is the mask's length less that of input_ids.
+    """
+
+    def call(self, model: ir.Model) -> FusionResult:
+        """Runs the pass."""
+        graph = model.graph
+        try:
+            batch, sequence, total = _symbols(graph)
+            positions = _position_ids(graph)
+        except Decline as decline:
+            name = graph.name or ""
+            declined = Declined(type(self).__name__, "Graph", name, decline.reason, str(decline.value))
+            return FusionResult(model, False, [], [declined])
+        modified = _substitute(graph, {batch: 1, sequence: "sequence", total: "total"})
+        modified |= _name_caches(graph.inputs, "past_key_values", "past")
+        modified |= _name_caches(graph.outputs, "present", "present")
+        if positions is not None:
+            _compute_positions(graph, positions)
+        return FusionResult(model, modified or positions is not None, [], [])
+
+
+def _symbols(graph: ir.Graph) -> tuple[str | None, str | None, str | None]:
+    """The symbols of batch, S and past + S, None where a size is known."""
+    inputs = {value.name: value for value in graph.inputs}
+    symbols: list[str | None] = []
+    for name in ("input_ids", "attention_mask"):
+        shape = inputs[name].shape if name in inputs else None
+        if shape is None or len(shape) != 2:
+            raise Decline(f"the model has no input {name} of two axes", ", ".join(map(str, inputs)))
+        if isinstance(shape[0], int) and shape[0] != 1:
+            raise Decline("batch is not 1", f"{name} {shape}")
+        symbols += [dim.value if isinstance(dim, ir.SymbolicDim) else None for dim in shape]
+    batch, sequence, _, total = symbols
+    return batch, sequence, total
+
+
+def _position_ids(graph: ir.Graph) -> ir.Value | None:
+    """The input position_ids, if there is one; declines unless it is i64 with two axes."""
+    for value in graph.inputs:
+        if value.name == "position_ids":
+            if value.dtype != ir.DataType.INT64 or value.shape is None or len(value.shape) != 2:
+                raise Decline("position_ids is not i64 of two axes", f"{value.dtype} {value.shape}")
+            return value
+    return None
+
+
+def _substitute(graph: ir.Graph, names: dict[str | None, int | str]) -> bool:
+    """Puts sizes and names in the place of symbols, in every shape."""
+    modified = False
+    made = (value for node in graph for value in node.outputs)
+    for value in (*graph.inputs, *graph.outputs, *made):
+        if value.shape is None:
+            continue
+        dims = [names.get(dim.value, dim) if isinstance(dim, ir.SymbolicDim) else dim for dim in value.shape]
+        if dims and value in graph.inputs and isinstance(dims[0], ir.SymbolicDim):
+            dims[0] = 1  # exporters may give every input a batch symbol of its own
+        if ir.Shape(dims) != value.shape:
+            value.shape = ir.Shape(dims)
+            modified = True
+    return modified
+
+
+def _name_caches(values: Iterable[ir.Value], prefix: str, rows: str) -> bool:
+    modified = False
+    for value in values:
+        found = _LAYER_FIRST.match(value.name or "") or _KIND_FIRST.match(value.name or "")
+        if found is None or value.shape is None or len(value.shape) != 4:
+            continue
+        layer, kind = int(found["layer"]), found["kind"]
+        name = f"{prefix}.{layer}.{kind}"
+        _, heads, length, head_dim = value.shape
+        shape = ir.Shape([1, heads, f"{rows}_{layer}" if isinstance(length, ir.SymbolicDim) else length, head_dim])
+        if (value.name, value.shape) != (name, shape):
+            value.name, value.shape = name, shape
+            modified = True
+    return modified
+
+
+def _compute_positions(graph: ir.Graph, position_ids: ir.Value) -> None:
+    """position_ids = Unsqueeze(past_len + Range(S), 0), in place of the input."""
+    inputs = {value.name: value for value in graph.inputs}
+    tape = ir.tape.Tape()
+
+    def constant(name: str, content: int | Sequence[int]) -> ir.Value:
+        value = ir.val(f"positions.{name}", const_value=ir.tensor(np.array(content, np.int64)))
+        graph.register_initializer(value)
+        return value
+
+    def op(
+        name: str, op_type: str, operands: Sequence[ir.Value], shape: Sequence[int | str], **attributes: int
+    ) -> ir.Value:
+        output = ir.val(f"positions.{name}", ir.DataType.INT64, list(shape))
+        return tape.op(op_type, operands, attributes, name=output.name, output=output)
+
+    zero, one, axis = constant("zero", 0), constant("one", 1), constant("axis", [0])
+    total = op("total_len", "Shape", [inputs["attention_mask"]], [1], start=1, end=2)
+    new = op("new_len", "Shape", [inputs["input_ids"]], [1], start=1, end=2)
+    past = op("past_len", "Sub", [total, new], [1])
+    count = op("count", "Squeeze", [new], [])
+    steps = op("steps", "Range", [zero, count, one], ["sequence"])
+    row = op("row", "Add", [steps, past], ["sequence"])
+    positions = op("ids", "Unsqueeze", [row, axis], [1, "sequence"])
+    graph.insert_before(graph[0], tape.nodes)
+    position_ids.replace_all_uses_with(positions)
+    graph.inputs.remove(position_ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Rope", "mask_window", "rope"]
+__all__ = ["Rope", "cached_rope", "mask_window", "rope"]
 
 import dataclasses
 from typing import Any
@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from .fusion_pass import Decline
+from .fusion_pass import Decline, constant
 from .probe import Probe
+from .q4nx import from_bfloat16, to_bfloat16
 
 _LONG = 1 << 17  # more past tokens than any Gemma3 window; a mask that hides none of them is global
 _RELATIVE_ERROR = 1e-5  # of a frequency; float32 tables of transformers and of our exporter agree to 3e-7
 _ANGLE_ERROR = 1e-3  # of a cosine near position 1000: float32 angles there are good to 6e-5
+
+_CHECKED_ROWS = 1001  # of a table of constants
 
 _Table = npt.NDArray[np.float64]
 
@@ -78,18 +81,8 @@ def rope(graph: ir.Graph, cos: ir.Value, sin: ir.Value, head_dim: int, new: int)
         Decline: the tables are not those of any base and factor at positions past + i.
     """
     angle = _angles(Probe(graph, 1, new), cos, sin, head_dim)[0]  # of position 1: the frequencies themselves
-    count = head_dim // 2
-    if (angle <= 0).any():
-        raise Decline("RoPE frequencies are not positive", f"{cos.name}: {angle.min():g}")
-    theta = (angle[0] / angle[-1]) ** (count / (count - 1))
-    found = Rope(_round(theta), _round(1 / angle[0]))
+    found = _fit(angle, cos, _RELATIVE_ERROR)
     inv_freq = found.inv_freq(head_dim)
-    error = np.abs(angle / inv_freq - 1).max()
-    if error > _RELATIVE_ERROR:
-        raise Decline(
-            "RoPE frequencies are not 1 / (factor * theta^(2j/Dh))",
-            f"{cos.name}: {error:.2g} away from theta {found.theta:g}, factor {found.factor:g}",
-        )
     for past in (0, 1000):
         cosine, sine = _tables(Probe(graph, past, new), cos, sin, head_dim)
         angle = (past + np.arange(new, dtype=np.float32))[:, None] * inv_freq
@@ -97,6 +90,45 @@ def rope(graph: ir.Graph, cos: ir.Value, sin: ir.Value, head_dim: int, new: int)
         if error > _ANGLE_ERROR:
             raise Decline("RoPE positions are not past + i", f"{cos.name}: {error:.2g} off with {past} past tokens")
     return found
+
+
+def cached_rope(cos: ir.Value, sin: ir.Value, head_dim: int) -> Rope:
+    """The base and the factor of constant tables [rows, Dh/2], row p of which is for position p.
+
+    Raises:
+        Decline: the tables are computed, or not those of any base and factor.
+    """
+    tables = constant(cos), constant(sin)
+    if tables[0] is None or tables[1] is None:
+        raise Decline("RoPE tables are computed", cos.name)
+    if tables[0].shape != tables[1].shape or tables[0].ndim != 2 or tables[0].shape[1] != head_dim // 2:
+        raise Decline("RoPE tables are not [rows, Dh/2]", f"{cos.name}: {list(tables[0].shape)}")
+    cosine, sine = (table[:_CHECKED_ROWS].astype(np.float64) for table in tables)
+    rounding = _rounding(cosine)
+    tolerance = max(_RELATIVE_ERROR, 2 * rounding)
+    if len(cosine) < 2 or not np.abs(np.hypot(cosine, sine) - 1).max() < max(_RELATIVE_ERROR, rounding):
+        raise Decline("RoPE tables are scaled or too short", f"{cos.name}: {len(cosine)} rows")
+    # Each frequency from the last power of two of positions whose angle is below 1: there it is known best.
+    angle = np.arctan2(sine, cosine)
+    row = np.full(head_dim // 2, 1)
+    while 2 * row.max() < len(cosine):
+        farther = np.where((angle[row, range(len(row))] < 0.5) & (2 * row < len(cosine)), 2 * row, row)
+        if np.array_equal(farther, row):
+            break
+        row = farther
+    found = _fit(angle[row, range(len(row))] / row, cos, tolerance)
+    exact = np.arange(len(cosine), dtype=np.float32)[:, None] * found.inv_freq(head_dim)
+    error = max(np.abs(cosine - np.cos(exact)).max(), np.abs(sine - np.sin(exact)).max())
+    if error > max(_ANGLE_ERROR, rounding):
+        raise Decline("RoPE table is not that of its first rows", f"{cos.name}: {error:.2g} off")
+    return found
+
+
+def _rounding(cosine: _Table) -> float:
+    """The largest error of a cosine in the type that the table was stored in."""
+    if np.array_equal(from_bfloat16(to_bfloat16(cosine)), cosine):
+        return 2.0**-8
+    return 2.0**-11 if np.array_equal(cosine.astype(np.float16), cosine) else 0.0
 
 
 def _seen(mask: ir.Value, array: npt.NDArray[Any], new: int, total: int) -> npt.NDArray[np.bool_]:
@@ -127,7 +159,23 @@ def _angles(probe: Probe, cos: ir.Value, sin: ir.Value, head_dim: int) -> _Table
     return angle
 
 
-def _round(x: float) -> float:
-    """The whole number that a float32 table stands for, if it is near one."""
-    whole = max(1, round(x))
-    return float(whole if abs(x / whole - 1) < _RELATIVE_ERROR else x)
+def _fit(inv_freq: _Table, cos: ir.Value, tolerance: float) -> Rope:
+    """The base and the factor of frequencies that are known to a relative `tolerance`."""
+    if (inv_freq <= 0).any():
+        raise Decline("RoPE frequencies are not positive", f"{cos.name}: {inv_freq.min():g}")
+    count = len(inv_freq)
+    theta = (inv_freq[0] / inv_freq[-1]) ** (count / (count - 1))
+    found = Rope(_simplest(theta, 2 * tolerance), _simplest(1 / inv_freq[0], tolerance))
+    error = np.abs(inv_freq / found.inv_freq(2 * count) - 1).max()
+    if error > tolerance:
+        raise Decline(
+            "RoPE frequencies are not 1 / (factor * theta^(2j/Dh))",
+            f"{cos.name}: {error:.2g} away from theta {found.theta:g}, factor {found.factor:g}",
+        )
+    return found
+
+
+def _simplest(x: float, tolerance: float) -> float:
+    """The number of the fewest digits that `x`, known to a relative `tolerance`, may stand for."""
+    rounded = (float(f"{x:.{digits}e}") for digits in range(8))
+    return next((number for number in rounded if abs(number / x - 1) < tolerance), x)

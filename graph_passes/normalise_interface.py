@@ -5,9 +5,8 @@ from __future__ import annotations
 __all__ = ["NormaliseInterface"]
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
 import onnx_ir as ir
 
 from .fusion_pass import Decline, Declined, FusionResult
@@ -17,14 +16,13 @@ _KIND_FIRST = re.compile(r".*(?P<kind>key|value)\D*(?P<layer>\d+)$")
 
 
 class NormaliseInterface(ir.passes.InPlacePass):
-    """Batch 1, our names, no position_ids.
+    """Batch 1, our names.
 
     1. A symbolic batch becomes 1, in the interface and wherever its symbol occurs. A static one other than 1 declines,
        and nothing is changed.
     2. Caches, the float inputs and outputs of four axes with a layer's number and "key" or "value" in their names,
        become past_key_values.N.{key,value} and present.N.{key,value}.
     3. The lengths become "sequence", "total", "past_N" and "present_N".
-    4. position_ids i64 [1, S] become past + i, computed: past_len is the mask's length less that of input_ids.
     """
 
     def call(self, model: ir.Model) -> FusionResult:
@@ -32,7 +30,6 @@ class NormaliseInterface(ir.passes.InPlacePass):
         graph = model.graph
         try:
             batch, sequence, total = _symbols(graph)
-            positions = _position_ids(graph)
         except Decline as decline:
             name = graph.name or ""
             declined = Declined(type(self).__name__, "Graph", name, decline.reason, str(decline.value))
@@ -40,9 +37,7 @@ class NormaliseInterface(ir.passes.InPlacePass):
         modified = _substitute(graph, {batch: 1, sequence: "sequence", total: "total"})
         modified |= _name_caches(graph.inputs, "past_key_values", "past")
         modified |= _name_caches(graph.outputs, "present", "present")
-        if positions is not None:
-            _compute_positions(graph, positions)
-        return FusionResult(model, modified or positions is not None, [], [])
+        return FusionResult(model, modified, [], [])
 
 
 def _symbols(graph: ir.Graph) -> tuple[str | None, str | None, str | None]:
@@ -58,16 +53,6 @@ def _symbols(graph: ir.Graph) -> tuple[str | None, str | None, str | None]:
         symbols += [dim.value if isinstance(dim, ir.SymbolicDim) else None for dim in shape]
     batch, sequence, _, total = symbols
     return batch, sequence, total
-
-
-def _position_ids(graph: ir.Graph) -> ir.Value | None:
-    """The input position_ids, if there is one; declines unless it is i64 with two axes."""
-    for value in graph.inputs:
-        if value.name == "position_ids":
-            if value.dtype != ir.DataType.INT64 or value.shape is None or len(value.shape) != 2:
-                raise Decline("position_ids is not i64 of two axes", f"{value.dtype} {value.shape}")
-            return value
-    return None
 
 
 def _substitute(graph: ir.Graph, names: dict[str | None, int | str]) -> bool:
@@ -100,32 +85,3 @@ def _name_caches(values: Iterable[ir.Value], prefix: str, rows: str) -> bool:
             value.name, value.shape = name, shape
             modified = True
     return modified
-
-
-def _compute_positions(graph: ir.Graph, position_ids: ir.Value) -> None:
-    """position_ids = Unsqueeze(past_len + Range(S), 0), in place of the input."""
-    inputs = {value.name: value for value in graph.inputs}
-    tape = ir.tape.Tape()
-
-    def constant(name: str, content: int | Sequence[int]) -> ir.Value:
-        value = ir.val(f"positions.{name}", const_value=ir.tensor(np.array(content, np.int64)))
-        graph.register_initializer(value)
-        return value
-
-    def op(
-        name: str, op_type: str, operands: Sequence[ir.Value], shape: Sequence[int | str], **attributes: int
-    ) -> ir.Value:
-        output = ir.val(f"positions.{name}", ir.DataType.INT64, list(shape))
-        return tape.op(op_type, operands, attributes, name=output.name, output=output)
-
-    zero, one, axis = constant("zero", 0), constant("one", 1), constant("axis", [0])
-    total = op("total_len", "Shape", [inputs["attention_mask"]], [1], start=1, end=2)
-    new = op("new_len", "Shape", [inputs["input_ids"]], [1], start=1, end=2)
-    past = op("past_len", "Sub", [total, new], [1])
-    count = op("count", "Squeeze", [new], [])
-    steps = op("steps", "Range", [zero, count, one], ["sequence"])
-    row = op("row", "Add", [steps, past], ["sequence"])
-    positions = op("ids", "Unsqueeze", [row, axis], [1, "sequence"])
-    graph.insert_before(graph[0], tape.nodes)
-    position_ids.replace_all_uses_with(positions)
-    graph.inputs.remove(position_ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FuseEmbedding"]
+__all__ = ["FuseEmbedding", "embedding_scale"]
 
 import dataclasses
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class FuseEmbedding(FusionPass[_Match]):
         if not ids.is_graph_input() or ids.dtype != ir.DataType.INT64:
             raise Decline("ids are not an int64 input of the model", ids.name)
         head = _head(model.graph, table)
-        scale, result = _scale(node.outputs[0])
+        scale, result = embedding_scale(node.outputs[0])
         return _Match(ids, head, scale, result)
 
     def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, _Match]]) -> None:
@@ -72,7 +72,7 @@ def _head(graph: ir.Graph, table: ir.Value) -> ir.Node:
     raise Decline("the table is not the head's weight", table.name)
 
 
-def _scale(rows: ir.Value) -> tuple[float, ir.Value]:
+def embedding_scale(rows: ir.Value) -> tuple[float, ir.Value]:
     """The scalar that the gathered rows are multiplied by, and the product."""
     consumers = rows.consumers()
     if len(consumers) == 1 and (consumers[0].domain, consumers[0].op_type) == ("", "Mul"):

@@ -27,6 +27,8 @@ __all__ = [
     "BLOCK_ROWS",
     "GROUP_SIZE",
     "block_count",
+    "check_grids",
+    "check_matrix",
     "dequantize",
     "from_bfloat16",
     "pack",
@@ -94,18 +96,16 @@ def quantize_rtn(w_NK: npt.NDArray[np.floating], bits: int = 4) -> ByteArray:
     Raises:
         ValueError: a weight is NaN or infinite, a group's range does not fit bfloat16, bad shape, bad `bits`.
     """
-    _check(w_NK, bits)
+    if bits not in BLOCK_BYTES:
+        raise ValueError(f"q4nx: bits is {bits}; it must be one of {sorted(BLOCK_BYTES)}")
+    check_matrix(w_NK)
     N, K = w_NK.shape
     blocks = np.empty((block_count(N, K), BLOCK_BYTES[bits]), np.uint8)
     for rows, slab in _slabs(N, K):
         w_BbgcR = _to_block_order(w_NK[rows], np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
             scale, minimum, codes = (_quantize4 if bits == 4 else _quantize8)(w_BbgcR)
-        if not (np.isfinite(from_bfloat16(scale)).all() and np.isfinite(from_bfloat16(minimum)).all()):
-            raise ValueError(
-                f"quantize_rtn: weights of rows {rows.start}..{min(rows.stop, N) - 1} cannot be quantised: "
-                f"{_worst(w_NK[rows], rows.start)}; check the source model"
-            )
+        check_grids(w_NK[rows], from_bfloat16(scale), from_bfloat16(minimum), rows.start)
         _write_blocks(blocks[slab], scale, minimum, codes)
     return blocks
 
@@ -279,13 +279,22 @@ def _read_blocks(blocks: ByteArray, K: int) -> tuple[Bfloat16Bits, Bfloat16Bits,
 # --------------------------------------------------------------------------------------------------------------- checks
 
 
-def _check(w_NK: AnyArray, bits: int) -> None:
-    if bits not in BLOCK_BYTES:
-        raise ValueError(f"quantize_rtn: bits is {bits}; it must be one of {sorted(BLOCK_BYTES)}")
+def check_matrix(w_NK: AnyArray) -> None:
+    """Raises ValueError for weights of a shape that cannot be quantised."""
     if w_NK.ndim != 2 or 0 in w_NK.shape:
-        raise ValueError(f"quantize_rtn: weights of shape {w_NK.shape}; a non-empty matrix [N, K] is needed")
+        raise ValueError(f"q4nx: weights of shape {w_NK.shape}; a non-empty matrix [N, K] is needed")
     if w_NK.shape[1] % GROUP_SIZE:
-        raise ValueError(f"quantize_rtn: K is {w_NK.shape[1]}; it must be a multiple of {GROUP_SIZE}, the group size")
+        raise ValueError(f"q4nx: K is {w_NK.shape[1]}; it must be a multiple of {GROUP_SIZE}, the group size")
+
+
+def check_grids(w_NK: AnyArray, scale: FloatArray, minimum: FloatArray, first_row: int) -> None:
+    """Raises ValueError if scales or minima that were chosen for these rows of a matrix are not finite."""
+    if np.isfinite(scale).all() and np.isfinite(minimum).all():
+        return
+    raise ValueError(
+        f"q4nx: weights of rows {first_row}..{first_row + len(w_NK) - 1} cannot be quantised: "
+        f"{_worst(w_NK, first_row)}; check the source model"
+    )
 
 
 def _bits_of(blocks: ByteArray, N: int, K: int) -> int:

@@ -125,7 +125,7 @@ def test_weights_used_both_ways_make_two_sets_of_blocks() -> None:
 def test_weights_that_cannot_be_quantised_name_their_tensor() -> None:
     model = product(np.full((32, 32), np.nan, np.float32))
     quantize(model)
-    with pytest.raises(ValueError, match=r"^w: quantize_rtn: .*w\[0, 0\] is nan"):
+    with pytest.raises(ValueError, match=r"^w: q4nx: .*w\[0, 0\] is nan"):
         blocks_of(nodes(model, "MatMulNBits")[0])
 
 

@@ -13,9 +13,17 @@ from onnx_ir.passes import common
 from .declare_operators import DeclareOperators
 from .fuse_attention import FuseAttention
 from .fuse_embedding import FuseEmbedding
+from .fuse_gqa import FuseGqa
+from .fuse_quantized_embedding import FuseQuantizedEmbedding
 from .fusion_pass import Declined, FusionResult
+from .normalise_interface import NormaliseInterface
+from .normalise_last_token import NormaliseLastToken
+from .normalise_precision import NormalisePrecision
+from .normalise_skip_norm import NormaliseSkipNorm
 from .opset import DOMAIN
 from .quantize_matmul import QuantizeMatMul, Quantizer, round_to_nearest
+from .requantise_matmul_nbits import RequantiseMatMulNBits
+from .split_packed_projections import SplitPackedProjections
 
 
 class FusionError(Exception):
@@ -70,10 +78,19 @@ def fuse(
         The report. Running it again changes nothing.
     """
     passes: list[ir.passes.PassBase] = [
+        NormaliseInterface(),
+        NormalisePrecision(),
+        NormaliseSkipNorm(),
+        NormaliseLastToken(),
+        SplitPackedProjections(),
+        FuseGqa(kv_dtype),
         FuseAttention(kv_dtype),
+        RequantiseMatMulNBits(),
         QuantizeMatMul(head_bits, quantizer),
         FuseEmbedding(),
+        FuseQuantizedEmbedding(),
         common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
         DeclareOperators(),
         common.TopologicalSortPass(),
     ]

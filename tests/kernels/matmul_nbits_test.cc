@@ -83,7 +83,7 @@ class MatMulNBitsTest : public testing::TestWithParam<MatMulCase> {
   NBitsShape shape() const { return std::get<1>(GetParam()); }
 };
 
-constexpr int64_t kRowCounts[] = {0, 1, 2, 3, 5, 6, 7, 64, 65};
+constexpr int64_t kRowCounts[] = {0, 1, 2, 3, 4, 5, 6, 7, 64, 65, 150};
 
 TEST_P(MatMulNBitsTest, ErrorIsWithinTwiceThatOfIdealFp32) {
   const Matrix w(shape(), 2);
@@ -120,7 +120,7 @@ TEST_P(MatMulNBitsTest, ErrorIsWithinTwiceThatOfIdealFp32) {
       }
       for (int64_t n = N; n < ldy; ++n) ASSERT_TRUE(y.Untouched(static_cast<std::size_t>(m * ldy + n)));
     }
-    rule.Check(0x1p-23);
+    rule.Check(0x1p-24);  // measured: 2.5e-8 beyond twice the ideal, where y has one column and the ideal is lucky
     EXPECT_TRUE(y.Intact());
   }
 }
@@ -172,7 +172,7 @@ INSTANTIATE_TEST_SUITE_P(
     Rows, MatMulNBitsTest,
     testing::Combine(testing::ValuesIn(kRows),
                      testing::Values(NBitsShape{16, 32, 4}, NBitsShape{1, 64, 4}, NBitsShape{40, 640, 4},
-                                     NBitsShape{37, 1152, 4}, NBitsShape{48, 2048, 4}, NBitsShape{17, 6912, 4},
+                                     NBitsShape{37, 1152, 4}, NBitsShape{48, 2048, 4}, NBitsShape{17, 10272, 4},
                                      NBitsShape{16, 32, 8}, NBitsShape{40, 640, 8}, NBitsShape{37, 2048, 8})),
     [](const testing::TestParamInfo<MatMulCase>& info) {
       return std::get<0>(info.param).name + std::string("_") + Describe(std::get<1>(info.param));

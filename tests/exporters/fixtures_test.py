@@ -68,7 +68,7 @@ def test_is_small_and_valid(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name not in REFUSED])
 def test_computes_what_transformers_does(name: str, chunks: str, ids: np.ndarray) -> None:
     logits = run(exported_run.session(fixtures.load(name)), ids, CHUNKS[chunks])
-    expected = truth(name, ids, **WRONG.get(name, {}))
+    expected = truth(name, ids, **VARIANTS[name].config | WRONG.get(name, {}))
     if len(logits) != LENGTH:
         expected = expected[np.cumsum(CHUNKS[chunks]) - 1]
     np.testing.assert_allclose(logits, expected, rtol=0, atol=TOLERANCES[name])

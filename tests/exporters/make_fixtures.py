@@ -34,11 +34,13 @@ MIN_WEIGHT_ELEMENTS = 64  # the shortest weight is a QK-norm
 MAX_QUANTIZATION_ERROR = 0.15  # of the largest weight: half a step of 4 bits is 1/15
 
 
-def exported(name: str, hf_folder: Path) -> onnx.ModelProto:
+def exported(name: str) -> onnx.ModelProto:
     """Runs a variant's exporter; the graph with its weights, stripped."""
     variant = VARIANTS[name]
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "model.onnx"
+        hf_folder, output = Path(folder) / "tiny-gemma3", Path(folder) / "onnx" / "model.onnx"
+        tiny_model.write_hf_folder(hf_folder, **variant.config)
+        output.parent.mkdir()
         run_exporter(variant.exporter, hf_folder, output, *variant.options)
         model = onnx.load(output)
     _strip(model)
@@ -47,13 +49,13 @@ def exported(name: str, hf_folder: Path) -> onnx.ModelProto:
     return model
 
 
-def make(name: str, hf_folder: Path) -> None:
+def make(name: str) -> None:
     """Writes one fixture.
 
     Raises:
         ValueError: a weight was not recognised or comes back changed, or the file is too large.
     """
-    model = exported(name, hf_folder)
+    model = exported(name)
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     _replace_quantized(model)
@@ -155,11 +157,8 @@ def _changed(whole: onnx.ModelProto, filled: onnx.ModelProto) -> list[str]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        hf_folder = Path(folder) / "tiny-gemma3"
-        tiny_model.write_hf_folder(hf_folder)
-        for name in sys.argv[1:] or VARIANTS:
-            make(name, hf_folder)
+    for name in sys.argv[1:] or VARIANTS:
+        make(name)
 
 
 if __name__ == "__main__":

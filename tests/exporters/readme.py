@@ -18,8 +18,8 @@ tiny_model.py). `fixtures.load(name)` gives a graph as its exporter made it, wei
 each is a recipe of seeded numbers, and no paths, stack traces or doc strings. They were stored when the filled graph
 was the exporter's, byte for byte{exceptions}.
 
-- `python -m tests.exporters.make_fixtures [NAME ...]` makes them again, each exporter in an environment of its own under
-  `build/exporters/`.
+- `python -m tests.exporters.make_fixtures [NAME ...]` makes them again, each exporter in an environment of its
+  own under `build/exporters/`.
 - `make test-slow` exports everything anew and compares the operators with those stored.
 - `exported_run.logits` runs any of them on onnxruntime; `fixtures.hf_weights(name)` is what transformers must be given
   to compute the same.
@@ -59,8 +59,17 @@ def _row(name: str) -> str:
     model = fixtures.load(name)
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
     size = round(fixtures.path(name).stat().st_size / 1000)
-    options = f"`{' '.join(variant.options)}`" if variant.options else ""
-    cells = (f"`{name}`", variant.exporter, options, opset, _nodes(model), size, variant.oddity)
+    changes = [f"{key}={value}" for key, value in variant.config.items()]
+    options = " ".join([*variant.options, *changes])
+    cells = (
+        f"`{name}`",
+        variant.exporter,
+        f"`{options}`" if options else "",
+        opset,
+        _nodes(model),
+        size,
+        variant.oddity,
+    )
     return f"| {' | '.join(map(str, cells))} |"
 
 

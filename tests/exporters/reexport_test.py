@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import collections
-from pathlib import Path
 
 import onnx
 import pytest
 
-from tests.exporters import fixtures, make_fixtures, tiny_model
+from tests.exporters import fixtures, make_fixtures
 from tests.exporters.variants import VARIANTS
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hf") / "tiny-gemma3"
-    tiny_model.write_hf_folder(folder)
-    return folder
 
 
 def operators(model: onnx.ModelProto) -> collections.Counter[tuple[str, str]]:
@@ -26,8 +18,8 @@ def operators(model: onnx.ModelProto) -> collections.Counter[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_exporter_still_makes_the_stored_graph(name: str, hf_folder: Path) -> None:
-    exported, stored = make_fixtures.exported(name, hf_folder), fixtures.load(name)
+def test_exporter_still_makes_the_stored_graph(name: str) -> None:
+    exported, stored = make_fixtures.exported(name), fixtures.load(name)
     assert operators(exported) == operators(stored)
     assert [value.name for value in exported.graph.input] == [value.name for value in stored.graph.input]
     assert [value.name for value in exported.graph.output] == [value.name for value in stored.graph.output]

@@ -118,15 +118,15 @@ def make_hf_model(state: Mapping[str, np.ndarray] | None = None, **changes: Any)
     return model
 
 
-def write_hf_folder(folder: Path) -> None:
-    """Writes config.json, generation_config.json, model.safetensors and a tokenizer."""
+def write_hf_folder(folder: Path, **changes: Any) -> None:
+    """Writes config.json, with `changes` of `CONFIG`, generation_config.json, model.safetensors and a tokenizer."""
     from safetensors.numpy import save_file
 
     from tests.tiny_gemma3 import write_tokenizer_json
 
     folder.mkdir(parents=True)
     generation = {key: CONFIG[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    for name, content in (("config.json", CONFIG), ("generation_config.json", generation)):
+    for name, content in (("config.json", CONFIG | changes), ("generation_config.json", generation)):
         (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
     save_file(dict(weights()), folder / "model.safetensors", metadata={"format": "pt"})
     write_tokenizer_json(folder)

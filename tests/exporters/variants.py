@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["VARIANTS", "Variant"]
 
@@ -14,20 +16,27 @@ class Variant:
     Attributes:
         exporter: a name of `environments.VERSIONS`.
         options: of the exporter's script.
+        config: what the model has otherwise than `tiny_model.CONFIG`.
         oddity: what a reader of the graph would not expect.
         exact: the fixture has the exporter's own bytes; false where round-to-nearest codes stand for searched ones.
     """
 
     exporter: str
     options: tuple[str, ...] = ()
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     oddity: str = ""
     exact: bool = True
 
 
 def _genai(precision: str, *options: str, provider: str = "cpu", oddity: str = "", exact: bool = True) -> Variant:
     arguments = ("--precision", precision, "--provider", provider)
-    return Variant("genai_builder", (*arguments, *(("--options", *options) if options else ())), oddity, exact)
+    return Variant(
+        "genai_builder", (*arguments, *(("--options", *options) if options else ())), oddity=oddity, exact=exact
+    )
 
+
+# As 4B and larger have it, in the global layers only.
+_SCALED_ROPE = {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}
 
 VARIANTS: dict[str, Variant] = {
     "genai_fp32": _genai(
@@ -60,7 +69,12 @@ VARIANTS: dict[str, Variant] = {
     "genai_int4": _genai("int4", oddity="embedding and head share the codes: Reshape, then GatherBlockQuantized"),
     "genai_int4_level0": _genai("int4", "accuracy_level=0", oddity="no attribute accuracy_level"),
     "genai_int4_block128": _genai("int4", "block_size=128"),
-    "genai_int4_asymmetric": _genai("int4", "is_symmetric=false", oddity="zero points, two to a byte"),
+    "genai_int4_asymmetric": _genai(
+        "int4",
+        "is_symmetric=false",
+        "shared_embeddings=false",
+        oddity="zero points, two to a byte; with shared embeddings the builder makes an invalid graph",
+    ),
     "genai_int4_k_quant_mixed": _genai(
         "int4",
         "algo_config=k_quant",
@@ -82,6 +96,7 @@ VARIANTS: dict[str, Variant] = {
         "optimum_export",
         oddity="everything spelled out; sqrt(scale) on both sides; the head is a copy of the embedding",
     ),
+    "optimum_scaled": Variant("optimum_export", config=_SCALED_ROPE, oddity="the factor is inside inv_freq"),
     "torch_dynamo_23": Variant(
         "torch_dynamo",
         ("--opset", "23"),
@@ -91,6 +106,7 @@ VARIANTS: dict[str, Variant] = {
         "torch_dynamo", ("--opset", "20"), oddity="as 23, with norms, RoPE, attention spelled out"
     ),
     "mobius": Variant("mobius_export", oddity="1 + w computed in the graph; embedding scale rounded to bfloat16"),
+    "mobius_scaled": Variant("mobius_export", config=_SCALED_ROPE),
     "mobius_cpu": Variant(
         "mobius_export",
         ("--ep", "cpu", "--runtime", "ort-genai"),

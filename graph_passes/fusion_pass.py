@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["Decline", "Declined", "FusionPass", "FusionResult", "attribute", "constant", "producer"]
+__all__ = [
+    "Decline",
+    "Declined",
+    "FusionPass",
+    "FusionResult",
+    "attribute",
+    "constant",
+    "consumer",
+    "integers",
+    "other",
+    "producer",
+    "scalar",
+]
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -109,3 +121,30 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """The number of a constant with one element."""
+    tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
+    return float(tensor.numpy().reshape(())) if tensor is not None and tensor.size == 1 else None
+
+
+def consumer(value: ir.Value, op_types: Collection[str], reason: str) -> ir.Node:
+    """The one node that reads `value`; declines with `reason` unless it is a standard one of `op_types`."""
+    nodes = value.consumers()
+    if len(nodes) == 1 and nodes[0].domain == "" and nodes[0].op_type in op_types and not value.is_graph_output():
+        return nodes[0]
+    raise Decline(reason, f"{value.name} to {', '.join(node.op_type for node in nodes) or 'nothing'}")
+
+
+def other(node: ir.Node, value: ir.Value) -> ir.Value | None:
+    """The second operand of a binary node that has `value` for the first, or the other way round."""
+    return node.inputs[1] if node.inputs[0] is value else node.inputs[0]
+
+
+def integers(graph: ir.Graph, numbers: Sequence[int]) -> ir.Value:
+    """An int64 vector of the graph: the initializer of these numbers, made once."""
+    name = f"int64.{'_'.join(map(str, numbers))}"
+    if name not in graph.initializers:
+        graph.register_initializer(ir.val(name, const_value=ir.tensor(np.array(numbers, np.int64), name=name)))
+    return graph.initializers[name]

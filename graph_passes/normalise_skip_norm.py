@@ -51,7 +51,8 @@ class NormaliseSkipNorm(FusionPass[_Match]):
     def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, _Match]]) -> None:
         """Replaces the nodes."""
         for node, match in matches:
-            add = ir.node("Add", [match.x, match.skip], name=f"{node.name}.sum")
+            # The operands as they are now: x is the sum of the node before, which has been replaced since the match.
+            add = ir.node("Add", node.inputs[:2], name=f"{node.name}.sum")
             total = add.outputs[0]
             total.name, total.type, total.shape = f"{node.name}.sum", match.x.type, match.x.shape
             attributes = {"axis": -1, "epsilon": match.eps}

@@ -19,8 +19,8 @@ uint32_t RuntimeApi(const char* version) {
 
 #define EP_EXPORT extern "C" __attribute__((visibility("default")))
 
-EP_EXPORT OrtStatus* CreateEpFactories(const char*, const OrtApiBase* base, const OrtLogger* logger,
-                                       OrtEpFactory** factories, size_t max_factories, size_t* factory_count) noexcept {
+EP_EXPORT OrtStatus* CreateEpFactories(const char*, const OrtApiBase* base, const OrtLogger*, OrtEpFactory** factories,
+                                       size_t max_factories, size_t* factory_count) noexcept {
   *factory_count = 0;
   Api api;
   api.version = std::min<uint32_t>(ORT_API_VERSION, RuntimeApi(base->GetVersionString()));
@@ -39,7 +39,7 @@ EP_EXPORT OrtStatus* CreateEpFactories(const char*, const OrtApiBase* base, cons
     if (max_factories < 1)
       throw Error(ErrorCode::kInvalidArgument, "RyzenNPUGemmaEP: onnxruntime offers no room for a factory");
     api.ep = api.ort->GetEpApi();
-    factories[0] = new Factory(api, logger);
+    factories[0] = new Factory(api);
     *factory_count = 1;
   });
 }

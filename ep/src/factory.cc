@@ -31,7 +31,7 @@ std::map<std::string, std::string> SessionConfig(const Api& api, const OrtSessio
 
 }  // namespace
 
-Factory::Factory(const Api& api, const OrtLogger* logger) : OrtEpFactory{}, api_(api), logger_(logger) {
+Factory::Factory(const Api& api) : OrtEpFactory{}, api_(api) {
   ort_version_supported = api.version;
   GetName = GetNameImpl;
   GetVendor = GetVendorImpl;

@@ -11,7 +11,7 @@ namespace ryzen_npu_gemma::ep {
 
 class Factory : public OrtEpFactory {
  public:
-  Factory(const Api& api, const OrtLogger* logger);
+  explicit Factory(const Api& api);
 
  private:
   static const char* ORT_API_CALL GetNameImpl(const OrtEpFactory* self) noexcept;
@@ -36,7 +36,6 @@ class Factory : public OrtEpFactory {
   OrtEp* MakeEp(const OrtSessionOptions* session_options, const OrtLogger* logger);
 
   const Api api_;
-  const OrtLogger* logger_;
   std::atomic<bool> told_fallback_ = false;
 };
 

@@ -10,6 +10,19 @@ namespace {
 
 constexpr std::size_t kSmallConstantBytes = 64;
 
+using CountValues = decltype(OrtApi::Node_GetNumInputs);
+using ListValues = decltype(OrtApi::Node_GetInputs);
+
+// A node's inputs, implicit inputs or outputs; null where an optional one is absent.
+std::vector<const OrtValueInfo*> List(const Api& api, const OrtNode* node, CountValues count_values,
+                                      ListValues list_values) {
+  std::size_t count = 0;
+  api.Check(count_values(node, &count));
+  std::vector<const OrtValueInfo*> values(count);
+  api.Check(list_values(node, values.data(), count));
+  return values;
+}
+
 class Reader {
  public:
   Reader(const Api& api, const OrtGraph* graph, ReadConstants constants)
@@ -39,26 +52,16 @@ class Reader {
     node.name = name;
     node.op_type = op_type;
     node.domain = domain;
-    std::size_t count = 0;
-    api_.Check(ort_.Node_GetNumInputs(ort_node, &count));
-    std::vector<const OrtValueInfo*> values(count);
-    api_.Check(ort_.Node_GetInputs(ort_node, values.data(), count));
-    for (const OrtValueInfo* info : values) {
-      node.inputs.push_back(ReadValue(info));
-      if (node.inputs.back() >= 0) result_.graph.values[node.inputs.back()].consumers.push_back(index);
-    }
+    const auto read_inputs = [&](const std::vector<const OrtValueInfo*>& values) {
+      for (const OrtValueInfo* info : values) {
+        node.inputs.push_back(ReadValue(info));
+        if (node.inputs.back() >= 0) result_.graph.values[node.inputs.back()].consumers.push_back(index);
+      }
+    };
+    read_inputs(List(api_, ort_node, ort_.Node_GetNumInputs, ort_.Node_GetInputs));
     // What a node's subgraphs read counts as its input: the partition must see the dependency.
-    api_.Check(ort_.Node_GetNumImplicitInputs(ort_node, &count));
-    values.assign(count, nullptr);
-    api_.Check(ort_.Node_GetImplicitInputs(ort_node, values.data(), count));
-    for (const OrtValueInfo* info : values) {
-      node.inputs.push_back(ReadValue(info));
-      if (node.inputs.back() >= 0) result_.graph.values[node.inputs.back()].consumers.push_back(index);
-    }
-    api_.Check(ort_.Node_GetNumOutputs(ort_node, &count));
-    values.assign(count, nullptr);
-    api_.Check(ort_.Node_GetOutputs(ort_node, values.data(), count));
-    for (const OrtValueInfo* info : values) {
+    read_inputs(List(api_, ort_node, ort_.Node_GetNumImplicitInputs, ort_.Node_GetImplicitInputs));
+    for (const OrtValueInfo* info : List(api_, ort_node, ort_.Node_GetNumOutputs, ort_.Node_GetOutputs)) {
       node.outputs.push_back(ReadValue(info));
       if (node.outputs.back() >= 0) result_.graph.values[node.outputs.back()].producer = index;
     }
@@ -174,19 +177,11 @@ ReadGraphResult ReadGraph(const Api& api, const OrtGraph* graph, ReadConstants c
 }
 
 std::vector<std::string> InputNames(const Api& api, const OrtNode* node) {
-  std::size_t count = 0;
-  api.Check(api.ort->Node_GetNumInputs(node, &count));
-  std::vector<const OrtValueInfo*> values(count);
-  api.Check(api.ort->Node_GetInputs(node, values.data(), count));
-  return Names(api, values);
+  return Names(api, List(api, node, api.ort->Node_GetNumInputs, api.ort->Node_GetInputs));
 }
 
 std::vector<std::string> OutputNames(const Api& api, const OrtNode* node) {
-  std::size_t count = 0;
-  api.Check(api.ort->Node_GetNumOutputs(node, &count));
-  std::vector<const OrtValueInfo*> values(count);
-  api.Check(api.ort->Node_GetOutputs(node, values.data(), count));
-  return Names(api, values);
+  return Names(api, List(api, node, api.ort->Node_GetNumOutputs, api.ort->Node_GetOutputs));
 }
 
 }  // namespace ryzen_npu_gemma::ep

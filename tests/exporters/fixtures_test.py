@@ -25,8 +25,21 @@ REFUSED = {
     "genai_bf16_cuda": "Could not find an implementation for Mul",
 }
 
-# The largest difference of a logit from transformers on the same weights; logits reach 135.
-TOLERANCES: dict[str, float] = {}
+# Bounds of a logit's difference from transformers on the same weights; logits reach 135.
+EXACT = 2e-4  # measured 4.6e-5: the order of sums
+ROUNDED_SCALE = 0.03  # measured 7.0e-3: the embedding scale in two decimals, or in bfloat16
+FLOAT16 = 0.2  # measured 0.049: activations and cache in float16
+INT8_ACTIVATIONS = 1.0  # measured 0.38: accuracy_level 4, the builder's default on CPU
+TOLERANCES = {
+    "genai_fp": ROUNDED_SCALE,
+    "genai_fp16": FLOAT16,
+    "genai_int4": INT8_ACTIVATIONS,
+    "genai_int4_level0": ROUNDED_SCALE,
+    "mobius": ROUNDED_SCALE,
+    "optimum": EXACT,
+    "own": EXACT,
+    "torch_dynamo": EXACT,
+}
 
 # What transformers must be told to compute the same as a graph that is wrong as Gemma3.
 WRONG = {"mobius_cpu": {"sliding_window": 1 << 20, "rope_theta": tiny_model.CONFIG["rope_local_base_freq"]}}
@@ -35,6 +48,11 @@ WRONG = {"mobius_cpu": {"sliding_window": 1 << 20, "rope_theta": tiny_model.CONF
 @pytest.fixture(scope="module")
 def ids() -> np.ndarray:
     return np.random.default_rng(3).integers(0, tiny_model.CONFIG["vocab_size"], LENGTH)
+
+
+def tolerance(name: str) -> float:
+    """By the longest beginning of the name that has one."""
+    return TOLERANCES[max((prefix for prefix in TOLERANCES if name.startswith(prefix)), key=len)]
 
 
 def truth(name: str, ids: np.ndarray, **changes: Any) -> np.ndarray:
@@ -71,7 +89,7 @@ def test_computes_what_transformers_does(name: str, chunks: str, ids: np.ndarray
     expected = truth(name, ids, **VARIANTS[name].config | WRONG.get(name, {}))
     if len(logits) != LENGTH:
         expected = expected[np.cumsum(CHUNKS[chunks]) - 1]
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=TOLERANCES[name])
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance(name))
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -89,7 +107,7 @@ def test_onnxruntime_says_why_it_cannot_run(name: str, ids: np.ndarray) -> None:
 
 def test_weights_are_the_same_everywhere() -> None:
     digest = hashlib.sha256(b"".join(w.tobytes() for w in tiny_model.weights().values())).hexdigest()
-    assert digest[:16] == ""
+    assert digest[:16] == "e5a724cfc80e56cd"
 
 
 def test_readme_is_current() -> None:

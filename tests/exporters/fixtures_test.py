@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from tests.exporters import exported_run, fixtures, make_fixtures, readme, tiny_
 from tests.exporters.variants import VARIANTS
 
 LENGTH = 60  # nearly four windows
+IDS = np.random.default_rng(3).integers(0, tiny_model.CONFIG["vocab_size"], LENGTH)
 CHUNKS = {"whole": [LENGTH], "decode": [40] + [1] * 20, "chunks": [10, 30, 1, 19]}
 
 # Graphs for another EP, that onnxruntime's CPU EP says it cannot run.
@@ -45,27 +46,24 @@ TOLERANCES = {
 WRONG = {"mobius_cpu": {"sliding_window": 1 << 20, "rope_theta": tiny_model.CONFIG["rope_local_base_freq"]}}
 
 
-@pytest.fixture(scope="module")
-def ids() -> np.ndarray:
-    return np.random.default_rng(3).integers(0, tiny_model.CONFIG["vocab_size"], LENGTH)
-
-
 def tolerance(name: str) -> float:
     """By the longest beginning of the name that has one."""
     return TOLERANCES[max((prefix for prefix in TOLERANCES if name.startswith(prefix)), key=len)]
 
 
-def truth(name: str, ids: np.ndarray, **changes: Any) -> np.ndarray:
-    """Transformers' logits [L, V] with the weights that the graph stands for."""
+@functools.cache
+def truth(name: str, wrong: bool) -> np.ndarray:
+    """Transformers' logits [L, V] with the weights that the graph stands for; wrong: as Gemma3, and as the graph is."""
+    changes = VARIANTS[name].config | (WRONG[name] if wrong else {})
     model = tiny_model.make_hf_model(fixtures.hf_weights(name), **changes)
     with torch.no_grad():
-        logits: np.ndarray = model(torch.tensor(ids[None])).logits[0].numpy()
+        logits: np.ndarray = model(torch.tensor(IDS[None])).logits[0].numpy()
     return logits
 
 
-def run(session: ort.InferenceSession, ids: np.ndarray, chunks: list[int]) -> np.ndarray:
+def run(session: ort.InferenceSession, chunks: list[int]) -> np.ndarray:
     config = tiny_model.CONFIG
-    return exported_run.logits(session, ids, chunks, head_dim=config["head_dim"], window=config["sliding_window"])
+    return exported_run.logits(session, IDS, chunks, head_dim=config["head_dim"], window=config["sliding_window"])
 
 
 def test_every_variant_has_its_file() -> None:
@@ -84,25 +82,25 @@ def test_is_small_and_valid(name: str) -> None:
 
 @pytest.mark.parametrize("chunks", CHUNKS)
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name not in REFUSED])
-def test_computes_what_transformers_does(name: str, chunks: str, ids: np.ndarray) -> None:
-    logits = run(exported_run.session(fixtures.load(name)), ids, CHUNKS[chunks])
-    expected = truth(name, ids, **VARIANTS[name].config | WRONG.get(name, {}))
+def test_computes_what_transformers_does(name: str, chunks: str) -> None:
+    logits = run(exported_run.session(fixtures.load(name)), CHUNKS[chunks])
+    expected = truth(name, name in WRONG)
     if len(logits) != LENGTH:
         expected = expected[np.cumsum(CHUNKS[chunks]) - 1]
     np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance(name))
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_graph_is_wrong(name: str, ids: np.ndarray) -> None:
-    logits = run(exported_run.session(fixtures.load(name)), ids, [LENGTH])
+def test_wrong_graph_is_wrong(name: str) -> None:
+    logits = run(exported_run.session(fixtures.load(name)), [LENGTH])
     window = tiny_model.CONFIG["sliding_window"]
-    assert np.abs(logits - truth(name, ids))[window:].max() > 10
+    assert np.abs(logits - truth(name, False))[window:].max() > 10
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_onnxruntime_says_why_it_cannot_run(name: str, ids: np.ndarray) -> None:
+def test_onnxruntime_says_why_it_cannot_run(name: str) -> None:
     with pytest.raises(Exception, match=REFUSED[name]):
-        run(exported_run.session(fixtures.load(name)), ids, [LENGTH])
+        run(exported_run.session(fixtures.load(name)), [LENGTH])
 
 
 def test_weights_are_the_same_everywhere() -> None:

@@ -54,7 +54,7 @@ def run_exporter(exporter: str, hf_folder: Path, output: Path, *options: str) ->
         subprocess.CalledProcessError: the exporter failed; its output went to stderr.
     """
     script = _HERE / f"{exporter}.py"
-    command = [environment(exporter), script, hf_folder, output, *options]
+    command: list[str | Path] = [environment(exporter), script, hf_folder, output, *options]
     subprocess.run(command, check=True, stdout=sys.stderr, cwd=output.parent)
 
 

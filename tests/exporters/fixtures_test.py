@@ -54,7 +54,7 @@ def tolerance(name: str) -> float:
 @functools.cache
 def truth(name: str, wrong: bool) -> np.ndarray:
     """Transformers' logits [L, V] with the weights that the graph stands for; wrong: as Gemma3, and as the graph is."""
-    changes = VARIANTS[name].config | (WRONG[name] if wrong else {})
+    changes = {**VARIANTS[name].config, **(WRONG[name] if wrong else {})}
     model = tiny_model.make_hf_model(fixtures.hf_weights(name), **changes)
     with torch.no_grad():
         logits: np.ndarray = model(torch.tensor(IDS[None])).logits[0].numpy()

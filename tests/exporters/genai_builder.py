@@ -21,7 +21,7 @@ def import_builder() -> Any:
     package = importlib.util.find_spec("onnxruntime_genai")
     assert package is not None and package.submodule_search_locations
     sys.path.insert(0, str(Path(package.submodule_search_locations[0]) / "models"))
-    import builder  # type: ignore[import-not-found]
+    import builder
 
     return builder
 

@@ -17,8 +17,11 @@ from . import rtn, tiny_model
 
 __all__ = ["Recipe"]
 
-_NUMPY_DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
-_NUMPY_DTYPES["bfloat16"] = np.dtype(ml_dtypes.bfloat16)
+_NUMPY_DTYPES: dict[str, np.dtype] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
 
 
 @dataclasses.dataclass(frozen=True)

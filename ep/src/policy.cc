@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/flow_attention/flow_attention.h"
 #include "kernels/q4nx.h"
 
 namespace ryzen_npu_gemma::ep {
@@ -157,7 +158,8 @@ int64_t FlowAttention(NodeRules& n) {
   const int64_t heads = n.Int("num_heads", 1, kMaxDim), kv_heads = n.Int("kv_num_heads", 1, kMaxDim);
   if (heads % kv_heads) throw Reject{"num_heads is not a multiple of kv_num_heads = " + Str(kv_heads), Str(heads)};
   const int64_t head_dim = n.ConstantVector(5, "q_norm");
-  if (head_dim % 8 || head_dim > kMaxHeadDim) throw Reject{"head_dim is not a multiple of 8 up to 1024", Str(head_dim)};
+  if (head_dim % 16 || head_dim > kernels::kMaxHeadDim)
+    throw Reject{"head_dim is not a multiple of 16 up to " + Str(kernels::kMaxHeadDim), Str(head_dim)};
   if (const int64_t k_norm = n.ConstantVector(6, "k_norm"); k_norm != head_dim)
     throw Reject{"k_norm is not as long as q_norm", Str(k_norm)};
   if (const auto mask = AttributeOr<std::string>(n.node_, "mask", "causal"); mask != "causal")

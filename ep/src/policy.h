@@ -16,8 +16,6 @@
 
 namespace ryzen_npu_gemma::ep {
 
-inline constexpr int64_t kMaxHeadDim = 1024;
-
 struct Activation {
   std::string rows;  // "=1" for a constant, else the symbol's name
   int64_t width = 0;

@@ -12,6 +12,9 @@
 namespace ryzen_npu_gemma::ep {
 namespace {
 
+// Memory that no matrix has touched yet is not taken from the machine.
+constexpr std::size_t kSlabBytes = std::size_t{32} << 20;
+
 // Names the bytes by where they lie; empty for a weight that is not in a file of its own.
 std::string FileKey(const Value& w, const kernels::NBitsShape& shape) {
   struct stat st{};
@@ -25,21 +28,6 @@ std::string FileKey(const Value& w, const kernels::NBitsShape& shape) {
   return key;
 }
 
-std::shared_ptr<const PackedMatrix> Pack(const Value& w, const kernels::NBitsShape& shape) {
-  const auto* blocks = static_cast<const uint8_t*>(w.constant.data);
-  auto packed = std::make_shared<PackedMatrix>(PackedMatrix{shape, kernels::AlignedBuffer(shape.packed_bytes())});
-  const int64_t strips = shape.strips();
-  const int64_t workers =
-      std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, std::max<int64_t>(1, strips / 256));
-  std::vector<std::jthread> team;
-  for (int64_t i = 0; i < workers; ++i)
-    team.emplace_back([&, i] {
-      kernels::PackStrips(shape, blocks, strips * i / workers, strips * (i + 1) / workers, packed->data.data());
-    });
-  team.clear();  // joins
-  return packed;
-}
-
 }  // namespace
 
 std::shared_ptr<const PackedMatrix> WeightStore::Get(const Value& w, const kernels::NBitsShape& shape) {
@@ -49,13 +37,41 @@ std::shared_ptr<const PackedMatrix> WeightStore::Get(const Value& w, const kerne
                                                  " bytes of Q4NX blocks, " + std::to_string(want) +
                                                  " are needed; convert the model again");
   const std::string key = FileKey(w, shape);
-  if (key.empty()) return Pack(w, shape);
   std::lock_guard lock(mutex_);
+  if (key.empty()) return Pack(w, shape);
   std::erase_if(live_, [](const auto& entry) { return entry.second.expired(); });
   if (auto found = live_[key].lock()) return found;
   auto packed = Pack(w, shape);
   live_[key] = packed;
   return packed;
+}
+
+std::shared_ptr<const PackedMatrix> WeightStore::Pack(const Value& w, const kernels::NBitsShape& shape) {
+  const auto* blocks = static_cast<const uint8_t*>(w.constant.data);
+  auto packed = std::make_shared<PackedMatrix>(Place(shape));
+  const int64_t strips = shape.strips();
+  const int64_t workers =
+      std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, std::max<int64_t>(1, strips / 256));
+  std::vector<std::jthread> team;
+  for (int64_t i = 0; i < workers; ++i)
+    team.emplace_back(
+        [&, i] { kernels::PackStrips(shape, blocks, strips * i / workers, strips * (i + 1) / workers, packed->data); });
+  team.clear();  // joins
+  return packed;
+}
+
+PackedMatrix WeightStore::Place(const kernels::NBitsShape& shape) {
+  const auto bytes = static_cast<std::size_t>(shape.packed_bytes());
+  std::shared_ptr<kernels::AlignedBuffer> slab = slab_.lock();
+  if (!slab || slab->size() - used_ < bytes) {
+    slab = std::make_shared<kernels::AlignedBuffer>(std::max(bytes, kSlabBytes));
+    slab_ = slab;
+    used_ = 0;
+  }
+  uint8_t* data = slab->data() + used_;
+  constexpr std::size_t kLine = kernels::AlignedBuffer::kAlignment;
+  used_ = std::min(slab->size(), used_ + (bytes + kLine - 1) / kLine * kLine);
+  return {shape, std::move(slab), data};
 }
 
 }  // namespace ryzen_npu_gemma::ep

@@ -15,7 +15,8 @@ namespace ryzen_npu_gemma::ep {
 
 struct PackedMatrix {
   kernels::NBitsShape shape;
-  kernels::AlignedBuffer data;
+  std::shared_ptr<kernels::AlignedBuffer> slab;  // what `data` lies in
+  uint8_t* data = nullptr;
 };
 
 class WeightStore {
@@ -26,8 +27,13 @@ class WeightStore {
   std::shared_ptr<const PackedMatrix> Get(const Value& w, const kernels::NBitsShape& shape);
 
  private:
+  std::shared_ptr<const PackedMatrix> Pack(const Value& w, const kernels::NBitsShape& shape);
+  PackedMatrix Place(const kernels::NBitsShape& shape);
+
   std::mutex mutex_;
   std::map<std::string, std::weak_ptr<const PackedMatrix>> live_;
+  std::weak_ptr<kernels::AlignedBuffer> slab_;  // the one that is being filled
+  std::size_t used_ = 0;                        // bytes of it
 };
 
 }  // namespace ryzen_npu_gemma::ep

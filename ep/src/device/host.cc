@@ -155,7 +155,7 @@ struct HostProgram::Execution {
     float* y = Write(launch.y);
     Split(count, K, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i)
-        kernels::EmbedRow(launch.w->shape, launch.w->data.data(), id[i], launch.scale, y + i * K);
+        kernels::EmbedRow(launch.w->shape, launch.w->data, id[i], launch.scale, y + i * K);
     });
   }
 
@@ -185,8 +185,7 @@ struct HostProgram::Execution {
       for (std::size_t i = 0; i < launch.w.size() && end > 0; ++i) {
         const PackedMatrix& w = *launch.w[i];
         const int64_t strips = w.shape.strips();
-        if (begin < strips)
-          matmul(w.shape, a, M, K, w.data.data(), begin, std::min(end, strips), y[i], launch.y[i].width);
+        if (begin < strips) matmul(w.shape, a, M, K, w.data, begin, std::min(end, strips), y[i], launch.y[i].width);
         begin = std::max<int64_t>(0, begin - strips);
         end -= strips;
       }

@@ -132,7 +132,7 @@ void RunAttention(const FlowAttention& f, const CacheState& cache_state, int64_t
   uint8_t* new_v = scratch.v.Reserve<uint8_t>(rows * Hkv * row_bytes);
   const int64_t tiles = (rows + kTilePositions - 1) / kTilePositions;
   threads.For(tiles, [&](int64_t tile) {
-    alignas(64) float rotated[kMaxHeadDim];
+    alignas(64) float rotated[kernels::kMaxHeadDim];
     for (int64_t i = tile * kTilePositions; i < std::min(rows, (tile + 1) * kTilePositions); ++i) {
       const float* cos = rope.cos + i * D / 2;
       const float* sin = rope.sin + i * D / 2;

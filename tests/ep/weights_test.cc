@@ -1,0 +1,74 @@
+// The weight store: one copy for all that read the same bytes of a file, none shared between different ones.
+#include "ep/src/weights.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "ep/src/error.h"
+#include "tests/ep/graph_builder.h"
+
+namespace ryzen_npu_gemma::ep {
+namespace {
+
+constexpr kernels::NBitsShape kShape{64, 96, 4};
+
+class Weights : public testing::Test {
+ protected:
+  const std::filesystem::path file_ =
+      std::filesystem::temp_directory_path() / ("weights." + std::to_string(::getpid()));
+  GraphBuilder builder_;
+  WeightStore store_;
+
+  void SetUp() override {
+    std::ofstream(file_) << "bytes";
+    builder_.Matrix("w", kShape.N, kShape.K);
+    builder_.RandomWeights();
+  }
+  void TearDown() override { std::filesystem::remove(file_); }
+
+  Value At(const std::string& path, int64_t offset) const {
+    Value value = builder_.graph.values[0];
+    value.external = {path, offset, value.constant.bytes};
+    return value;
+  }
+};
+
+TEST_F(Weights, SameBytesOfAFileArePackedOnce) {
+  const auto first = store_.Get(At(file_, 64), kShape);
+  EXPECT_EQ(first, store_.Get(At(file_, 64), kShape));
+  EXPECT_NE(first, store_.Get(At(file_, 128), kShape));
+  EXPECT_NE(first, store_.Get(At("", 64), kShape));  // inside a model: nobody can tell that it is the same
+}
+
+TEST_F(Weights, AFileThatChangedIsPackedAgain) {
+  const auto first = store_.Get(At(file_, 64), kShape);
+  std::ofstream(file_) << "other bytes";
+  EXPECT_NE(first, store_.Get(At(file_, 64), kShape));
+}
+
+TEST_F(Weights, AreForgottenWithTheirLastUser) {
+  std::weak_ptr<const PackedMatrix> gone = store_.Get(At(file_, 64), kShape);
+  EXPECT_TRUE(gone.expired());
+}
+
+// Many matrices: side by side, aligned, and each what a matrix of its own would be.
+TEST_F(Weights, LieSideBySideWithoutOverlap) {
+  std::vector<uint8_t> expected(static_cast<std::size_t>(kShape.packed_bytes()));
+  kernels::PackStrips(kShape, static_cast<const uint8_t*>(At("", 0).constant.data), 0, kShape.strips(),
+                      expected.data());
+  std::vector<std::shared_ptr<const PackedMatrix>> all;
+  for (int i = 0; i < 50; ++i) all.push_back(store_.Get(At(file_, i), kShape));
+  for (const auto& matrix : all) {
+    EXPECT_EQ(matrix->slab, all[0]->slab);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(matrix->data) % 64, 0u);
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), matrix->data));
+  }
+}
+
+TEST_F(Weights, WrongSizeIsRefused) { EXPECT_THROW(store_.Get(At(file_, 0), {128, 96, 4}), Error); }
+
+}  // namespace
+}  // namespace ryzen_npu_gemma::ep

@@ -45,10 +45,10 @@ class FuseAttention(FusionPass[Flow]):
     """Attention -> FlowQKV | FlowKV.
 
     1. The model's input_ids is [1, S] and its attention_mask [1, past + S]. S statically 1 gives FlowKV, else FlowQKV.
-    2. Softcap is 0 and the mask an operand, not `is_causal`. What the mask hides is found by running its part of the
-       graph (`positions.py`): causal, or causal with a window; any other declines.
-    3. q and k have an RMSNormalization over Dh each, with one epsilon, before a half-split RotaryEmbedding over all of
-       Dh with the same tables. RoPE's base and factor are found from the tables, and verified on them.
+    2. Softcap is 0. What the mask hides is found by running its part of the graph (`positions.py`), later positions
+       too with `is_causal`: causal, or causal with a window; any other declines.
+    3. q and k have an RMSNormalization over Dh each, with one epsilon, before or after the Transpose, then a half-split
+       RotaryEmbedding over all of Dh. RoPE's base and factor are found from the tables, and verified on them.
     4. past_k, past_v are graph inputs and present_k, present_v graph outputs; nothing else reads the heads' output.
        The cache's element type becomes `kv_dtype`, in the graph's interface too.
     5. past_len = length of attention_mask - length of input_ids, and shared = (rows of the first global layer's past is
@@ -69,20 +69,19 @@ class FuseAttention(FusionPass[Flow]):
         """Reads one attention; raises `Decline`."""
         new = new_tokens(model.graph) or PROBED_TOKENS
         q_BHSD, k_BHSD, v_BHSD, mask, *past = [*node.inputs, *[None] * 6][:6]
-        for name in ("softcap", "is_causal", "qk_matmul_output_mode"):
+        for name in ("softcap", "qk_matmul_output_mode"):
             if attribute(node, name, 0) != 0:
                 raise Decline(f"{name} is not 0", attribute(node, name, 0))
         q, k = _rotated(q_BHSD, "q"), _rotated(k_BHSD, "k")
         v = _heads(producer(v_BHSD, "Transpose", "v is not split into heads"), "v")
-        if (q.cos, q.sin) != (k.cos, k.sin):
+        rope = self._rope(model.graph, q.cos, q.sin, q.head_dim, new)
+        if k.head_dim == q.head_dim and self._rope(model.graph, k.cos, k.sin, k.head_dim, new) != rope:
             raise Decline("q and k are rotated by different tables", f"{q.cos.name}, {k.cos.name}")
         if q.eps != k.eps:
             raise Decline("q and k are normed with different epsilons", f"{q.eps:g}, {k.eps:g}")
         if (k.heads, k.head_dim, v.head_dim) != (v.heads, q.head_dim, q.head_dim) or q.heads % k.heads:
             shapes = ", ".join(f"{x.heads} x {x.head_dim}" for x in (q, k, v))
             raise Decline("heads of q, k, v do not group", shapes)
-        if mask is None:
-            raise Decline("unknown mask: there is none")
         past = cache_of(node, past)
         return Flow(
             q.projected,
@@ -96,8 +95,8 @@ class FuseAttention(FusionPass[Flow]):
             k.heads,
             q.head_dim,
             float(attribute(node, "scale", q.head_dim**-0.5)),
-            self._mask_window(model.graph, mask, new),
-            self._rope(model.graph, q.cos, q.sin, q.head_dim, new),
+            self._mask_window(model.graph, mask, attribute(node, "is_causal", 0) == 1, new),
+            rope,
             q.eps,
         )
 
@@ -112,11 +111,16 @@ def _rotated(x_BHSD: ir.Value | None, what: str) -> _Rotated:
         raise Decline(f"RoPE of {what} is interleaved", rotary.name)
     if len(rotary.inputs) > 3 and rotary.inputs[3] is not None:
         raise Decline(f"RoPE of {what} has position_ids", rotary.inputs[3].name)
-    swap = producer(rotary.inputs[0], "Transpose", f"{what} is not split into heads")
-    norm = producer(swap.inputs[0], "RMSNormalization", f"{what} has no QK-norm")
+    above = rotary.inputs[0].producer() if rotary.inputs[0] is not None else None
+    if above is not None and above.op_type == "RMSNormalization":
+        norm, swap = above, producer(above.inputs[0], "Transpose", f"{what} is not split into heads")
+        heads = _heads(swap, what)
+    else:
+        swap = producer(rotary.inputs[0], "Transpose", f"{what} is not split into heads")
+        norm = producer(swap.inputs[0], "RMSNormalization", f"{what} has no QK-norm")
+        heads = _heads(swap, what, below=norm)
     if attribute(norm, "axis", -1) not in (-1, 3):
         raise Decline(f"QK-norm of {what} is not over the head", attribute(norm, "axis", -1))
-    heads = _heads(swap, what, below=norm)
     weight, cos, sin = norm.inputs[1], rotary.inputs[1], rotary.inputs[2]
     if weight is None or weight.shape != (heads.head_dim,):
         raise Decline(f"QK-norm of {what} is not over the head", weight.shape if weight is not None else None)

@@ -1,4 +1,4 @@
-"""The embedding of a tied model is read out of the head's own Q4NX blocks: Gather and scale become EmbedNBits."""
+"""The embedding is read out of Q4NX blocks, of a tied model out of the head's own: Gather and scale become EmbedNBits."""
 
 from __future__ import annotations
 
@@ -11,65 +11,74 @@ import onnx_ir as ir
 
 from .fusion_pass import Decline, FusionPass, attribute, constant
 from .opset import DOMAIN
-from .quantize_matmul import QuantizedWeights
+from .q4nx import GROUP_SIZE
+from .quantize_matmul import FLOATS, Quantizer, matrix_shape, quantized_blocks, round_to_nearest
 
 
 @dataclasses.dataclass(frozen=True)
 class _Match:
     ids: ir.Value
-    head: ir.Node  # the MatMulNBits
+    table: ir.Value  # the float initializer
+    transposed: bool  # it is [H, V]
+    V: int
+    H: int
     scale: float
     result: ir.Value
 
 
 class FuseEmbedding(FusionPass[_Match]):
-    """Mul(Gather(table, ids), scale) -> EmbedNBits(ids, blocks of the head).
+    """Mul(Gather(table, ids), scale) -> EmbedNBits(ids, blocks).
 
-    1. The Gather is over rows of a [V, H] initializer, by ids of the graph's interface [1, S].
-    2. A MatMulNBits holds the blocks of that very initializer (`quantize_matmul` has run).
-    3. The Mul by a constant scalar is taken in; without one the scale is 1.
+    1. The Gather is over rows of a float initializer [V, H], or [H, V] behind a Transpose, by ids of the graph's
+       interface [1, S]. H is a multiple of 32.
+    2. The blocks are the head's own where the head reads that very initializer (`quantize_matmul` has run, and
+       `tie_head` for copies); else they are blocks of the table's own, of `head_bits` too.
+    3. The Mul by a constant scalar is taken in, as the graph has it; without one the scale is 1.
     """
 
     candidate = "Gather"
 
+    def __init__(self, head_bits: int = 4, quantizer: Quantizer = round_to_nearest) -> None:
+        self.head_bits, self.quantizer = head_bits, quantizer
+
     def is_candidate(self, node: ir.Node) -> bool:
         """A Gather of rows of a weight."""
-        return super().is_candidate(node) and node.inputs[0] is not None and node.inputs[0].is_initializer()
+        return super().is_candidate(node) and node.inputs[0] is not None and weight_of(node.inputs[0]) is not None
 
     def match(self, model: ir.Model, node: ir.Node) -> _Match:
         """Reads one Gather; raises `Decline`."""
-        table, ids = node.inputs
-        if table is None or ids is None or attribute(node, "axis", 0) != 0:
+        gathered, ids = node.inputs
+        if gathered is None or ids is None or attribute(node, "axis", 0) != 0:
             raise Decline("not a gather of rows", attribute(node, "axis", 0))
+        table, transposed = weight_of(gathered) or (gathered, False)
         if table.const_value is None or len(table.const_value.shape) != 2:
             raise Decline("not a gather of rows of a weight", table.name)
         if not ids.is_graph_input() or ids.dtype != ir.DataType.INT64:
             raise Decline("ids are not an int64 input of the model", ids.name)
-        head = _head(model.graph, table)
+        if table.const_value.dtype not in FLOATS:
+            raise Decline("the table is not float", table.const_value.dtype)
+        V, H = matrix_shape(table.const_value, transposed)
+        if H % GROUP_SIZE:
+            raise Decline("the table's width is not a multiple of 32", H)
         scale, result = embedding_scale(node.outputs[0])
-        return _Match(ids, head, scale, result)
+        return _Match(ids, table, transposed, V, H, scale, result)
 
     def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, _Match]]) -> None:
         """Replaces the nodes."""
         for node, match in matches:
-            attributes = {name: match.head.attributes[name].value for name in ("K", "N", "bits")}
-            fused = ir.node(
-                "EmbedNBits",
-                [match.ids, match.head.inputs[1]],
-                {**attributes, "scale": match.scale},
-                domain=DOMAIN,
-                name=node.name,
-            )
+            blocks = quantized_blocks(model.graph, match.table, match.transposed, self.head_bits, self.quantizer)
+            attributes = {"K": match.H, "N": match.V, "bits": self.head_bits, "scale": match.scale}
+            fused = ir.node("EmbedNBits", [match.ids, blocks], attributes, domain=DOMAIN, name=node.name)
             ir.convenience.replace_nodes_and_values(model.graph, node, [], [fused], [match.result], fused.outputs)
 
 
-def _head(graph: ir.Graph, table: ir.Value) -> ir.Node:
-    for node in graph:
-        if (node.domain, node.op_type) == (DOMAIN, "MatMulNBits"):
-            blocks = node.inputs[1].const_value if node.inputs[1] is not None else None
-            if isinstance(blocks, QuantizedWeights) and blocks.source is table.const_value and not blocks.transposed:
-                return node
-    raise Decline("the table is not the head's weight", table.name)
+def weight_of(value: ir.Value) -> tuple[ir.Value, bool] | None:
+    """The initializer that a value is, or is the Transpose of, and which of the two; None for other values."""
+    node = value.producer()
+    if node is not None and node.op_type == "Transpose" and tuple(attribute(node, "perm", (1, 0))) == (1, 0):
+        source = node.inputs[0]
+        return (source, True) if source is not None and source.is_initializer() else None
+    return (value, False) if value.is_initializer() else None
 
 
 def embedding_scale(rows: ir.Value) -> tuple[float, ir.Value]:

@@ -41,7 +41,7 @@ class InferShapes(ir.passes.InPlacePass):
 
     1. Shapes and types of all values between the model's inputs and outputs; dimensions are numbers, or NEW_ROWS,
        PAST_ROWS, ALL_ROWS, or unknown.
-    2. Reshape to a shape with at most one length in it has a constant shape operand, -1 standing for the length.
+    2. Reshape to a shape with at most one length in it has a constant shape operand, -1 standing for the length alone.
     3. Slice has constant bounds where they are the same in both calls.
     4. Shape of a value in between is made of numbers and of the lengths of input_ids and attention_mask, so that
        nothing is computed for its shape alone.
@@ -70,7 +70,9 @@ class InferShapes(ir.passes.InPlacePass):
                 modified |= _fix(node, 1, _target(shapes.get(node.outputs[0])))
             elif (node.domain, node.op_type) == ("", "Slice"):
                 for index, bound in enumerate(node.inputs[1:], 1):
-                    found = [call[bound.name].numbers for call in (one, other) if bound is not None and bound.name in call]
+                    found = [
+                        call[bound.name].numbers for call in (one, other) if bound is not None and bound.name in call
+                    ]
                     modified |= _fix(node, index, found[0] if found and len(set(found)) == 1 else None)
             elif (node.domain, node.op_type) == ("", "Shape"):
                 modified |= _from_inputs(graph, node, shapes.get(node.inputs[0]))
@@ -136,9 +138,12 @@ def _target(shape: ir.Shape | None) -> Sequence[int] | None:
 
 
 def _fix(node: ir.Node, index: int, numbers: Sequence[int] | None) -> bool:
-    """Makes an operand constant."""
+    """Makes an operand constant, or one that leaves a number to be found out complete."""
     operand, graph = node.inputs[index], node.graph
-    if numbers is None or operand is None or constant(operand) is not None or not isinstance(graph, ir.Graph):
+    if numbers is None or operand is None or not isinstance(graph, ir.Graph):
+        return False
+    before = constant(operand)
+    if before is not None and all(number != -1 or now == -1 for number, now in zip(before, numbers, strict=True)):
         return False
     node.replace_input_with(index, integers(graph, numbers))
     return True

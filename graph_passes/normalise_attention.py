@@ -1,8 +1,8 @@
 """Attention, spelled out or over caches that the graph puts together itself, becomes Attention over past and new rows.
 
-    past_k, k_new -> Concat = present_k -> repeated, transposed, scaled -> MatMul -> mask -> Softmax -> MatMul -> y
-    q ------------------------------------------------------- scaled -> |                              |
-    past_v, v_new -> Concat = present_v -> repeated ---------------------------------------------------'
+past_k, k_new -> Concat = present_k -> repeated, transposed, scaled -> MatMul -> mask -> Softmax -> MatMul -> y
+q ------------------------------------------------------- scaled -> |                              |
+past_v, v_new -> Concat = present_v -> repeated ---------------------------------------------------'
 """
 
 from __future__ import annotations

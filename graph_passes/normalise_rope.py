@@ -1,7 +1,7 @@
 """Half-split rotation, spelled out or over stored tables, becomes RotaryEmbedding over tables of this call's rows.
 
-    x_BHSD -> Mul cos -----------------------------------> Add          cos, sin [.., S, Dh]: both halves are the same
-           -> Slice -> Neg, Slice -> Concat -> Mul sin -> |
+x_BHSD -> Mul cos -----------------------------------> Add          cos, sin [.., S, Dh]: both halves are the same
+       -> Slice -> Neg, Slice -> Concat -> Mul sin -> |
 """
 
 from __future__ import annotations
@@ -120,7 +120,11 @@ def _spelled(graph: ir.Graph, concat: ir.Node) -> _Match:
     negated = producer(concat.inputs[0], "Neg", "not a rotation")
     (x, high), (same, low) = _part(negated.inputs[0]), _part(concat.inputs[1])
     head_dim = x.shape[-1] if x.shape is not None else None
-    if x is not same or not isinstance(head_dim, int) or attribute(concat, "axis", 0) not in (-1, len(x.shape or ()) - 1):
+    if (
+        x is not same
+        or not isinstance(head_dim, int)
+        or attribute(concat, "axis", 0) not in (-1, len(x.shape or ()) - 1)
+    ):
         raise Decline("not halves of one value", f"{x.name}, {same.name}")
     half = head_dim // 2
     if (low, high) == (range(half, head_dim), range(half)):

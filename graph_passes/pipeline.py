@@ -6,24 +6,35 @@ __all__ = ["FusionError", "Report", "fuse"]
 
 import collections
 import dataclasses
+from typing import Literal
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from .declare_operators import DeclareOperators
+from .drop_position_ids import DropPositionIds
+from .fold_constants import FoldConstants
 from .fuse_attention import FuseAttention
 from .fuse_embedding import FuseEmbedding
 from .fuse_gqa import FuseGqa
 from .fuse_quantized_embedding import FuseQuantizedEmbedding
 from .fusion_pass import Declined, FusionResult
+from .infer_shapes import InferShapes
+from .last_logits import LastLogits
+from .normalise_attention import NormaliseAttention
+from .normalise_gelu import NormaliseGelu
 from .normalise_interface import NormaliseInterface
 from .normalise_last_token import NormaliseLastToken
 from .normalise_precision import NormalisePrecision
+from .normalise_rms_norm import NormaliseRmsNorm
+from .normalise_rope import NormaliseRope
 from .normalise_skip_norm import NormaliseSkipNorm
 from .opset import DOMAIN
 from .quantize_matmul import QuantizeMatMul, Quantizer, round_to_nearest
 from .requantise_matmul_nbits import RequantiseMatMulNBits
 from .split_packed_projections import SplitPackedProjections
+from .tie_head import TieHead
+from .upgrade_opset import UpgradeOpset
 
 
 class FusionError(Exception):
@@ -65,30 +76,50 @@ def fuse(
     kv_dtype: ir.DataType = ir.DataType.FLOAT16,
     head_bits: int = 4,
     quantizer: Quantizer = round_to_nearest,
+    quantize: bool = True,
+    logits: Literal["last"] | None = None,
 ) -> Report:
-    """Rewrites a standard Gemma3 graph into the fused form, in place.
+    """Rewrites an exported Gemma3 graph into the fused form, in place.
 
     Args:
-        model: opset 23, float32, batch 1; weights may be lazy tensors, and stay lazy.
+        model: of our own export or another's, opset 18 or newer; weights may be lazy tensors, and stay lazy.
         kv_dtype: element type of the KV cache, FLOAT16 or FLOAT.
         head_bits: 4, or 8 for a head (and embedding) in 8 bits.
         quantizer: makes the blocks when the model is written.
+        quantize: False leaves float weights as they are, for comparisons.
+        logits: "last" makes logits of a call's last position alone; None keeps what the graph has.
 
     Returns:
         The report. Running it again changes nothing.
     """
+    weights: list[ir.passes.PassBase] = [
+        RequantiseMatMulNBits(),
+        QuantizeMatMul(head_bits, quantizer),
+        FuseEmbedding(head_bits, quantizer),
+        FuseQuantizedEmbedding(),
+    ]
     passes: list[ir.passes.PassBase] = [
         NormaliseInterface(),
         NormalisePrecision(),
+        DropPositionIds(),
         NormaliseSkipNorm(),
+        UpgradeOpset(),
+        FoldConstants(),
+        InferShapes(),
+        FoldConstants(),
+        NormaliseRmsNorm(),
+        NormaliseGelu(),
         NormaliseLastToken(),
         SplitPackedProjections(),
         FuseGqa(kv_dtype),
+        NormaliseRope(),
+        NormaliseAttention(),
+        common.RemoveUnusedNodesPass(),
         FuseAttention(kv_dtype),
-        RequantiseMatMulNBits(),
-        QuantizeMatMul(head_bits, quantizer),
-        FuseEmbedding(),
-        FuseQuantizedEmbedding(),
+        common.RemoveUnusedNodesPass(),
+        *([LastLogits()] if logits == "last" else []),
+        TieHead(),
+        *(weights if quantize else []),
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),
         DeclareOperators(),

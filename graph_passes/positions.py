@@ -18,6 +18,7 @@ from .q4nx import from_bfloat16, to_bfloat16
 _LONG = 1 << 17  # more past tokens than any Gemma3 window; a mask that hides none of them is global
 _RELATIVE_ERROR = 1e-5  # of a frequency; float32 tables of transformers and of our exporter agree to 3e-7
 _ANGLE_ERROR = 1e-3  # of a cosine near position 1000: float32 angles there are good to 6e-5
+_FAR = 100  # a position that stored tables of the smallest models have
 
 _CHECKED_ROWS = 1001  # of a table of constants
 
@@ -38,22 +39,27 @@ class Rope:
         return inv_freq.astype(np.float32)
 
 
-def mask_window(graph: ir.Graph, mask: ir.Value, new: int) -> int:
+def mask_window(graph: ir.Graph, mask: ir.Value | None, is_causal: bool, new: int) -> int:
     """The window of a causal mask, 0 if it hides no earlier position.
 
     Args:
         graph: the main graph.
-        mask: bool, true where a key is seen, or float, added to the scores; [..., S, past + S].
+        mask: bool, true where a key is seen, or float, added to the scores; [..., S, past + S]. None hides nothing.
+        is_causal: later positions are hidden whatever the mask says.
         new: S of the probing calls, at least 1.
 
     Raises:
         Decline: the mask is anything but causal, with or without a window.
     """
     window = 0
+    if mask is None:
+        if not is_causal:
+            raise Decline("unknown mask: there is none")
+        return window
     for past in (_LONG, 0, 5):
         [array] = Probe(graph, past, new).evaluate(mask)
-        seen = _seen(mask, array, new, past + new)
         query, key = past + np.arange(new)[:, None], np.arange(past + new)[None, :]
+        seen = _seen(mask, array, new, past + new) & (key <= query if is_causal else True)
         if past == _LONG:
             in_sight = int(seen[-1].sum())
             window = 0 if in_sight == past + new else in_sight
@@ -83,7 +89,7 @@ def rope(graph: ir.Graph, cos: ir.Value, sin: ir.Value, head_dim: int, new: int)
     angle = _angles(Probe(graph, 1, new), cos, sin, head_dim)[0]  # of position 1: the frequencies themselves
     found = _fit(angle, cos, _RELATIVE_ERROR)
     inv_freq = found.inv_freq(head_dim)
-    for past in (0, 1000):
+    for past in (0, _FAR):
         cosine, sine = _tables(Probe(graph, past, new), cos, sin, head_dim)
         angle = (past + np.arange(new, dtype=np.float32))[:, None] * inv_freq
         error = max(np.abs(cosine - np.cos(angle)).max(), np.abs(sine - np.sin(angle)).max())

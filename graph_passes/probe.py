@@ -71,9 +71,7 @@ class Probe:
             return [1, self.past + self.new]
         return [dim if isinstance(dim, int) else self.past for dim in value.shape or ()]
 
-    def _feeds(
-        self, values: tuple[ir.Value, ...], known: Mapping[ir.Value, np.ndarray]
-    ) -> dict[ir.Value, np.ndarray]:
+    def _feeds(self, values: tuple[ir.Value, ...], known: Mapping[ir.Value, np.ndarray]) -> dict[ir.Value, np.ndarray]:
         """What the part that makes `values` is fed with; declines a part that is not made of lengths alone."""
         feeds: dict[ir.Value, np.ndarray] = {}
         seen: set[ir.Node] = set()

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["QuantizeMatMul", "QuantizedWeights", "Quantizer", "round_to_nearest"]
+__all__ = [
+    "FLOATS",
+    "QuantizeMatMul",
+    "QuantizedWeights",
+    "Quantizer",
+    "matrix_shape",
+    "quantized_blocks",
+    "round_to_nearest",
+]
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,7 +21,7 @@ from . import q4nx
 from .fusion_pass import Decline, FusionPass, attribute
 from .opset import DOMAIN
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 # Makes blocks of a matrix: (name of the float tensor, a function that reads w_NK, bits) -> uint8 [n_blocks, block bytes].
@@ -38,10 +46,8 @@ class QuantizedWeights(ir.LazyTensor):
 
     __slots__ = ("bits", "quantizer", "source", "transposed")
 
-    def __init__(
-        self, source: ir.TensorProtocol, transposed: bool, bits: int, name: str, quantizer: Quantizer
-    ) -> None:
-        N, K = _matrix_shape(source, transposed)
+    def __init__(self, source: ir.TensorProtocol, transposed: bool, bits: int, name: str, quantizer: Quantizer) -> None:
+        N, K = matrix_shape(source, transposed)
         self.source, self.transposed, self.bits, self.quantizer = source, transposed, bits, quantizer
         shape = ir.Shape([q4nx.block_count(N, K), q4nx.BLOCK_BYTES[bits]])
         super().__init__(self._quantize, ir.DataType.UINT8, shape, name=name)
@@ -99,11 +105,11 @@ class QuantizeMatMul(FusionPass[_Match]):
             raise Decline("weights are a graph input", w.name)
         if w.const_value is None or not w.is_initializer():
             raise Decline("weights are computed", w.name)
-        if w.const_value.dtype not in _FLOATS:
+        if w.const_value.dtype not in FLOATS:
             raise Decline("weights are not float", w.const_value.dtype)
         if len(w.const_value.shape) != 2:
             raise Decline("weights are not a matrix", w.const_value.shape)
-        N, K = _matrix_shape(w.const_value, transposed)
+        N, K = matrix_shape(w.const_value, transposed)
         if K % q4nx.GROUP_SIZE:
             raise Decline("K is not a multiple of 32", K)
         bits = self.head_bits if node.outputs[0].is_graph_output() else 4
@@ -113,29 +119,29 @@ class QuantizeMatMul(FusionPass[_Match]):
         """Replaces the nodes; float weights that nothing else reads go with the clean-up."""
         graph = model.graph
         for node, match in matches:
-            blocks = self._blocks(graph, match)
+            blocks = quantized_blocks(graph, match.weights, match.transposed, match.bits, self.quantizer)
             attributes = {"K": match.K, "N": match.N, "bits": match.bits, "block_size": q4nx.GROUP_SIZE}
             fused = ir.node("MatMulNBits", [node.inputs[0], blocks], attributes, domain=DOMAIN, name=node.name)
             ir.convenience.replace_nodes_and_values(graph, node, [node], [fused], node.outputs, fused.outputs)
 
-    def _blocks(self, graph: ir.Graph, match: _Match) -> ir.Value:
-        """The initializer of the quantised weights, made once."""
-        source = match.weights.const_value
-        assert source is not None
-        name = f"{match.weights.name}.{'q4nx' if match.bits == 4 else 'q8'}"
-        known = graph.initializers.get(name)
-        if known is not None and known.const_value is not None:
-            same = known.const_value
-            if isinstance(same, QuantizedWeights) and (same.source, same.transposed) == (source, match.transposed):
-                return known
-            name += ".transposed"
-        tensor = QuantizedWeights(source, match.transposed, match.bits, name, self.quantizer)
-        value = ir.val(name, const_value=tensor)
-        graph.register_initializer(value)
-        return value
+
+def quantized_blocks(graph: ir.Graph, weights: ir.Value, transposed: bool, bits: int, quantizer: Quantizer) -> ir.Value:
+    """The initializer of a float initializer's blocks, made once however many nodes read it."""
+    source = weights.const_value
+    assert source is not None
+    name = f"{weights.name}.{'q4nx' if bits == 4 else 'q8'}"
+    known = graph.initializers.get(name)
+    if known is not None and known.const_value is not None:
+        same = known.const_value
+        if isinstance(same, QuantizedWeights) and (same.source, same.transposed) == (source, transposed):
+            return known
+        name += ".transposed"
+    value = ir.val(name, const_value=QuantizedWeights(source, transposed, bits, name, quantizer))
+    graph.register_initializer(value)
+    return value
 
 
-def _matrix_shape(tensor: ir.TensorProtocol, transposed: bool) -> tuple[int, int]:
+def matrix_shape(tensor: ir.TensorProtocol, transposed: bool) -> tuple[int, int]:
     """(N, K)."""
     first, second = tensor.shape.numpy()
     return (second, first) if transposed else (first, second)

@@ -101,8 +101,11 @@ def softcap(model: ir.Model) -> None:
     attention(model).attributes.add(ir.AttrFloat32("softcap", 50.0))
 
 
-def is_causal(model: ir.Model) -> None:
-    attention(model).attributes.add(ir.AttrInt64("is_causal", 1))
+def other_rope_of_k(model: ir.Model) -> None:
+    """The base of the other kind of layer."""
+    k, full = (attention(model, layer).inputs[1].producer() for layer in (SLIDING, FULL))
+    for table in (1, 2):
+        k.replace_input_with(table, full.inputs[table])
 
 
 def interleaved(model: ir.Model) -> None:
@@ -166,7 +169,7 @@ def heads_do_not_group(model: ir.Model) -> None:
 
 NEAR_MISSES = {
     softcap: (1, "softcap is not 0", "50.0"),
-    is_causal: (1, "is_causal is not 0", "1"),
+    other_rope_of_k: (1, "q and k are rotated by different tables", "rotary_emb_local.cos, rotary_emb.cos"),
     interleaved: (1, "RoPE of k is interleaved", "model.layers.0.self_attn.k_rotary"),
     partial: (1, "RoPE of q is partial", "16"),
     no_qk_norm: (1, "q has no QK-norm", "from Reshape"),
@@ -224,6 +227,40 @@ def test_rope_at_other_positions_declines(model: ir.Model) -> None:
     declines = fuse(model).declines
     assert len(declines) == LAYERS
     assert {decline.reason for decline in declines} == {"RoPE frequencies are not positive"}
+
+
+@pytest.mark.parametrize(("masked", "window"), [(True, WINDOW), (False, 0)])
+def test_is_causal_hides_later_positions_with_a_mask_and_without(model: ir.Model, masked: bool, window: int) -> None:
+    node = attention(model)
+    node.attributes.add(ir.AttrInt64("is_causal", 1))
+    if not masked:
+        node.replace_input_with(3, None)
+    assert not fuse(model).declines
+    assert nodes(model, "FlowQKV")[SLIDING].attributes["window"].value == window
+
+
+def test_is_causal_and_a_window_alone_are_a_causal_window(model: ir.Model) -> None:
+    """The mask shows later positions; is_causal hides them."""
+    node = attention(model)
+    node.attributes.add(ir.AttrInt64("is_causal", 1))
+    node.replace_input_with(3, next(x for x in node.inputs[3].producer().inputs if x.producer().op_type == "Greater"))
+    assert not fuse(model).declines
+    assert nodes(model, "FlowQKV")[SLIDING].attributes["window"].value == WINDOW
+
+
+def test_the_norm_may_come_after_the_transpose(model: ir.Model) -> None:
+    """As torch writes it: over the last axis it is the same."""
+    for index in (0, 1):
+        rotary = attention(model).inputs[index].producer()
+        swap = rotary.inputs[0].producer()
+        norm = swap.inputs[0].producer()
+        swap.replace_input_with(0, norm.inputs[0])
+        rotary.replace_input_with(0, norm.outputs[0])
+        norm.replace_input_with(0, swap.outputs[0])
+    model.graph.sort()
+    before = nodes(model, "Attention")[0].name
+    result = fuse(model)
+    assert not result.declines and result.matches[0] == before
 
 
 @pytest.mark.parametrize("shape", [[2, "sequence"], ["batch", "sequence"], ["sequence"]], ids=str)

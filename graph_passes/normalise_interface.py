@@ -29,40 +29,41 @@ class NormaliseInterface(ir.passes.InPlacePass):
         """Runs the pass."""
         graph = model.graph
         try:
-            batch, sequence, total = _symbols(graph)
+            names = _symbols(graph)
         except Decline as decline:
             name = graph.name or ""
             declined = Declined(type(self).__name__, "Graph", name, decline.reason, str(decline.value))
             return FusionResult(model, False, [], [declined])
-        modified = _substitute(graph, {batch: 1, sequence: "sequence", total: "total"})
+        modified = _substitute(graph, names)
         modified |= _name_caches(graph.inputs, "past_key_values", "past")
         modified |= _name_caches(graph.outputs, "present", "present")
         return FusionResult(model, modified, [], [])
 
 
-def _symbols(graph: ir.Graph) -> tuple[str | None, str | None, str | None]:
-    """The symbols of batch, S and past + S, None where a size is known."""
+def _symbols(graph: ir.Graph) -> dict[str, int | str]:
+    """What the symbols of batch, S and past + S become."""
     inputs = {value.name: value for value in graph.inputs}
-    symbols: list[str | None] = []
-    for name in ("input_ids", "attention_mask"):
+    names: dict[str, int | str] = {}
+    for name, length in (("input_ids", "sequence"), ("attention_mask", "total")):
         shape = inputs[name].shape if name in inputs else None
         if shape is None or len(shape) != 2:
             raise Decline(f"the model has no input {name} of two axes", ", ".join(map(str, inputs)))
         if isinstance(shape[0], int) and shape[0] != 1:
             raise Decline("batch is not 1", f"{name} {shape}")
-        symbols += [dim.value if isinstance(dim, ir.SymbolicDim) else None for dim in shape]
-    batch, sequence, _, total = symbols
-    return batch, sequence, total
+        for dim, new in zip(shape, (1, length), strict=True):
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                names[dim.value] = new
+    return names
 
 
-def _substitute(graph: ir.Graph, names: dict[str | None, int | str]) -> bool:
+def _substitute(graph: ir.Graph, names: dict[str, int | str]) -> bool:
     """Puts sizes and names in the place of symbols, in every shape."""
     modified = False
     made = (value for node in graph for value in node.outputs)
     for value in (*graph.inputs, *graph.outputs, *made):
         if value.shape is None:
             continue
-        dims = [names.get(dim.value, dim) if isinstance(dim, ir.SymbolicDim) else dim for dim in value.shape]
+        dims = [names.get(dim.value or "", dim) if isinstance(dim, ir.SymbolicDim) else dim for dim in value.shape]
         if dims and value in graph.inputs and isinstance(dims[0], ir.SymbolicDim):
             dims[0] = 1  # exporters may give every input a batch symbol of its own
         if ir.Shape(dims) != value.shape:

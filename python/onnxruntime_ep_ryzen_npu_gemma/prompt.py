@@ -6,6 +6,7 @@ later the chat template), never found in text from outside.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import Problem
@@ -13,7 +14,7 @@ from .errors import Problem
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["encode_plain", "encode_prompt"]
+__all__ = ["encode_plain", "encode_prompt", "read_text"]
 
 
 def encode_plain(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -41,3 +42,15 @@ def encode_plain(tokenizer: Tokenizer, text: str) -> list[int]:
 def encode_prompt(tokenizer: Tokenizer, text: str, bos_id: int) -> list[int]:
     """`<bos>` and then the plain text: the prompt of a base model. An empty text gives `<bos>` alone."""
     return [bos_id, *encode_plain(tokenizer, text)]
+
+
+def read_text(path: Path) -> str:
+    """Reads a text file.
+
+    Raises:
+        Problem: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Problem("the text is not UTF-8", path, f"byte {error.start}", "convert it to UTF-8") from None

@@ -1,4 +1,4 @@
-"""`convert`: a GGUF file or a Hugging Face folder becomes a folder that onnxruntime and onnxruntime-genai run."""
+"""`convert`: a model becomes a folder that onnxruntime and onnxruntime-genai run, or one of FastFlowLM's kind."""
 
 from __future__ import annotations
 
@@ -8,29 +8,39 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxruntime_ep_ryzen_npu_gemma.all_logits import ALL_LOGITS_FILE
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
+from onnxruntime_ep_ryzen_npu_gemma.sources.q4nx import Q4NX_FILE
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from tokenizers import Tokenizer
 
+    from onnxruntime_ep_ryzen_npu_gemma.graph_passes.q4nx import ByteArray
+    from onnxruntime_ep_ryzen_npu_gemma.quantization import Quantizer
     from onnxruntime_ep_ryzen_npu_gemma.sources import Source
 
 __all__ = ["add_parser", "main"]
 
-_MODEL, _ALL_LOGITS, _DATA, _GENAI = "model.onnx", "model_all_logits.onnx", "model.onnx.data", "genai_config.json"
+_MODEL, _DATA, _GENAI = "model.onnx", "model.onnx.data", "genai_config.json"
 _HEAD_BITS = {"q4nx": 4, "q8": 8}
 _DATA_ALIGNMENT = 4096  # a page: weights are mapped
+_LEAST_CALIBRATION_TOKENS = 128
+_CALIBRATION_WINDOW, _CALIBRATION_WINDOWS = 512, 32  # tokens; more of either gained nothing that could be measured
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command's arguments."""
     parser = subparsers.add_parser(
         "convert",
-        help="convert a GGUF file or a Hugging Face folder",
+        help="convert a GGUF file, a Hugging Face folder or a model.q4nx folder",
         description="Converts a Gemma3 text model to a folder with a fused 4-bit ONNX model, its tokenizer and the "
-        "configuration of onnxruntime-genai. Memory for one tensor at a time is needed.",
+        "configuration of onnxruntime-genai. Memory for one tensor at a time is needed, with --calibrate for one layer "
+        "and the text's activations. Codes of a source in 4 bits (GGUF Q4_0, Q4_1, Q4_K; model.q4nx) are kept.",
     )
-    parser.add_argument("source", metavar="SRC", type=Path, help="a .gguf file or a Hugging Face model folder")
+    parser.add_argument(
+        "source", metavar="SRC", type=Path, help="a .gguf file, a Hugging Face model folder, or one with model.q4nx"
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
     parser.add_argument(
         "--kv", choices=("f16", "f32"), default="f16", help="type of the KV cache (default %(default)s)"
@@ -42,10 +52,32 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="bits of the output head, which is also the embedding (default %(default)s)",
     )
     parser.add_argument(
+        "--quantizer",
+        choices=("search", "rtn"),
+        default="search",
+        help="search: the grid of least error for each group; rtn: its range, which is quicker (default %(default)s)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        metavar="TEXT",
+        type=Path,
+        help="quantise so that what the model computes on this text changes least; a UTF-8 file of some thousand words",
+    )
+    parser.add_argument(
+        "--report", metavar="FILE", type=Path, help="write what each tensor lost, as tab-separated values"
+    )
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw it (.png, .svg; needs matplotlib)")
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "q4nx"),
+        default="onnx",
+        help="q4nx: a folder with model.q4nx, FastFlowLM's file of weights (default %(default)s)",
+    )
+    parser.add_argument(
         "--logits",
         choices=("last", "all"),
         default="last",
-        help=f"all: also write {_ALL_LOGITS}, which gives the logits of every position, over the same weights",
+        help=f"all: also write {ALL_LOGITS_FILE}, which gives the logits of every position, over the same weights",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it is a converted model")
     parser.add_argument("--json", action="store_true", help="print the result as one object")
@@ -57,21 +89,30 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         Problem: the source cannot be used, or OUT must not be written.
     """
-    from onnxruntime_ep_ryzen_npu_gemma.genai_config import genai_config
     from onnxruntime_ep_ryzen_npu_gemma.output_folder import check_output, output_folder
+    from onnxruntime_ep_ryzen_npu_gemma.quantization import Quantizer
+    from onnxruntime_ep_ryzen_npu_gemma.quantization_report import by_type, draw, write_table
     from onnxruntime_ep_ryzen_npu_gemma.sources import open_source
     from onnxruntime_ep_ryzen_npu_gemma.tokenizer import write_tokenizer
 
     start = time.perf_counter()
-    check_output(args.out, force=args.force, must_have=(_MODEL, _GENAI), keep=args.source)
+    files = (_MODEL, _GENAI) if args.format == "onnx" else (Q4NX_FILE, "config.json")
+    check_output(args.out, force=args.force, must_have=files, keep=args.source)
     source = open_source(args.source)
     with output_folder(args.out) as folder:
         tokenizer = write_tokenizer(source, folder)
-        fused = _write_models(source, folder, args)
-        end_of_turn = tokenizer.token_to_id("<end_of_turn>")
-        ends = {*source.config.eos_token_ids} | ({end_of_turn} if end_of_turn is not None else set())
-        text = json.dumps(genai_config(source.config, sorted(ends)), indent=2)
-        (folder / _GENAI).write_text(text + "\n", encoding="utf-8")
+        quantizer = Quantizer(source, args.quantizer, _calibrated(source, tokenizer, args))
+        operators: dict[str, int] = {}
+        if args.format == "q4nx":
+            _write_q4nx(source, quantizer, folder, args)
+        else:
+            operators = _write_models(source, quantizer, folder, args)
+            _write_genai_config(source, tokenizer, folder)
+    tensors = list(quantizer.tensors.values())
+    if args.report is not None:
+        write_table(tensors, args.report)
+    if args.plot is not None:
+        draw(tensors, args.plot)
     result = {
         "out": str(args.out),
         "kv": args.kv,
@@ -79,18 +120,59 @@ def main(args: argparse.Namespace) -> int:
         "layers": source.config.num_layers,
         "bytes": sum(file.stat().st_size for file in args.out.iterdir()),
         "seconds": round(time.perf_counter() - start, 1),
-        "operators": fused,
+        "operators": operators,
+        "quantized": by_type(tensors),
     }
     print(json.dumps(result) if args.json else _text(result))
     return 0
 
 
-def _write_models(source: Source, folder: Path, args: argparse.Namespace) -> dict[str, int]:
+def _calibrated(source: Source, tokenizer: Tokenizer, args: argparse.Namespace) -> dict[str, ByteArray]:
+    """The blocks that `--calibrate` gives; none without it."""
+    if args.calibrate is None:
+        return {}
+    from tqdm import tqdm
+
+    from onnxruntime_ep_ryzen_npu_gemma.calibration import calibrate
+    from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_plain, read_text
+    from onnxruntime_ep_ryzen_npu_gemma.scoring import windows
+
+    ids = encode_plain(tokenizer, read_text(args.calibrate))
+    if len(ids) < _LEAST_CALIBRATION_TOKENS:
+        raise Problem("the text is too short to calibrate on", args.calibrate, f"{len(ids)} tokens",
+                      f"give {_LEAST_CALIBRATION_TOKENS} or more, some ten thousand if you can")  # fmt: skip
+    size = min(_CALIBRATION_WINDOW, source.config.max_positions)
+    pieces = windows(ids, source.config.bos_token_id, size)
+    pieces = pieces[:: -(-len(pieces) // _CALIBRATION_WINDOWS)]  # from all over the text
+    runs = 1 if args.lm_head == "q8" else 2
+    with tqdm(total=runs * source.config.num_layers, unit="layer", desc="calibrate", disable=None) as progress:
+        return calibrate(source, pieces, _HEAD_BITS[args.lm_head], progress.update)
+
+
+def _write_q4nx(source: Source, quantizer: Quantizer, folder: Path, args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from onnxruntime_ep_ryzen_npu_gemma.q4nx_folder import write_q4nx_folder
+
+    with tqdm(total=len(source.names()) + 1, unit="tensor", desc="weights", disable=None) as progress:
+        write_q4nx_folder(source, quantizer, _HEAD_BITS[args.lm_head], folder, progress.update)
+
+
+def _write_genai_config(source: Source, tokenizer: Tokenizer, folder: Path) -> None:
+    from onnxruntime_ep_ryzen_npu_gemma.genai_config import genai_config
+
+    end_of_turn = tokenizer.token_to_id("<end_of_turn>")
+    ends = {*source.config.eos_token_ids} | ({end_of_turn} if end_of_turn is not None else set())
+    text = json.dumps(genai_config(source.config, sorted(ends)), indent=2)
+    (folder / _GENAI).write_text(text + "\n", encoding="utf-8")
+
+
+def _write_models(source: Source, quantizer: Quantizer, folder: Path, args: argparse.Namespace) -> dict[str, int]:
     """Writes the graph and its weights, tensor by tensor; returns how often each of our operators is in the graph."""
     import onnx_ir as ir
     from tqdm import tqdm
 
-    model, counts = _fused(source, "last", args)
+    model, counts = _fused(source, quantizer, "last", args)
     total = sum(value.const_value is not None for value in model.graph.initializers.values())
     with tqdm(total=total, unit="tensor", desc="weights", disable=None) as progress:
         ir.save(
@@ -101,13 +183,15 @@ def _write_models(source: Source, folder: Path, args: argparse.Namespace) -> dic
             callback=lambda *_: progress.update(),
         )
     if args.logits == "all":
-        every_position, _ = _fused(source, "all", args)
+        every_position, _ = _fused(source, quantizer, "all", args)
         _point_to_data(every_position, ir.load(folder / _MODEL))
-        ir.save(every_position, folder / _ALL_LOGITS)
+        ir.save(every_position, folder / ALL_LOGITS_FILE)
     return counts
 
 
-def _fused(source: Source, logits: Any, args: argparse.Namespace) -> tuple[ir.Model, dict[str, int]]:
+def _fused(
+    source: Source, quantizer: Quantizer, logits: Any, args: argparse.Namespace
+) -> tuple[ir.Model, dict[str, int]]:
     import onnx_ir as ir
 
     from onnxruntime_ep_ryzen_npu_gemma import graph_passes
@@ -115,7 +199,7 @@ def _fused(source: Source, logits: Any, args: argparse.Namespace) -> tuple[ir.Mo
 
     model = gemma3_text.export(source, logits)
     kv_dtype = {"f16": ir.DataType.FLOAT16, "f32": ir.DataType.FLOAT}[args.kv]
-    report = graph_passes.fuse(model, kv_dtype=kv_dtype, head_bits=_HEAD_BITS[args.lm_head])
+    report = graph_passes.fuse(model, kv_dtype=kv_dtype, head_bits=_HEAD_BITS[args.lm_head], quantizer=quantizer)
     try:
         report.expect(source.config.num_layers)
     except graph_passes.FusionError as error:
@@ -132,7 +216,14 @@ def _point_to_data(model: ir.Model, written: ir.Model) -> None:
 
 def _text(result: dict[str, Any]) -> str:
     operators = ", ".join(f"{count} {name}" for name, count in sorted(result["operators"].items()))
-    return (
+    lines = [
         f"{result['out']}: {result['layers']} layers, head {result['lm_head']}, KV cache {result['kv']}, "
-        f"{result['bytes'] / 1e6:.1f} MB, {result['seconds']:.1f} s\n{operators}"
-    )
+        f"{result['bytes'] / 1e6:.1f} MB, {result['seconds']:.1f} s",
+        *([operators] if operators else []),
+        *(
+            f"{row['tensors']} {row['source_type']} -> {row['bits']} bits, {row['how']}: squared error "
+            f"{row['nmse']:.2e} of the weights'"
+            for row in result["quantized"]
+        ),
+    ]
+    return "\n".join(lines)

@@ -27,10 +27,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "perplexity",
         help="measure a model's accuracy on a text",
-        description=f"Perplexity over windows of {_WINDOW} tokens that do not overlap, <bos> first, all positions. With "
-        "a reference also the Kullback-Leibler divergence from it, and how often both models agree. A model is a folder "
-        "that `convert --logits all` wrote; or an original model (.gguf, Hugging Face folder), which runs in float32 "
-        "on onnxruntime's CPU provider and needs its size in float32 in the temporary folder.",
+        description=f"Perplexity over windows of {_WINDOW} tokens that do not overlap, <bos> first, all positions. "
+        "With a reference also the Kullback-Leibler divergence from it, and how often both models agree. A model is a "
+        "folder that `convert --logits all` wrote; or an original model (.gguf, Hugging Face folder), which runs in "
+        "float32 on onnxruntime's CPU provider and needs its size in float32 in the temporary folder.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the model to measure")
     parser.add_argument("text", metavar="TEXT", type=Path, help="a text file in UTF-8")
@@ -50,12 +50,12 @@ def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from onnxruntime_ep_ryzen_npu_gemma.all_logits import open_all_logits
-    from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_plain
+    from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_plain, read_text
     from onnxruntime_ep_ryzen_npu_gemma.scoring import Scores, summary, windows
 
     if args.windows is not None and args.windows < 1:
         raise Problem("there is nothing to measure", "--windows", args.windows, "give 1 or more")
-    text = _read_text(args.text)
+    text = read_text(args.text)
     with ExitStack() as stack:
 
         def opened(path: Path) -> AllLogitsModel:
@@ -84,13 +84,6 @@ def main(args: argparse.Namespace) -> int:
     result |= summary(Scores.concatenate(parts))
     print(json.dumps(result) if args.json else _text(result))
     return 0
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise Problem("the text is not UTF-8", path, f"byte {error.start}", "convert it to UTF-8") from None
 
 
 def _window_scores(model: AllLogitsModel, reference: AllLogitsModel | None, ids: list[int]) -> Iterator[Scores]:

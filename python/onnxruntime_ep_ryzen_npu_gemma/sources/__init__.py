@@ -1,4 +1,4 @@
-"""Where weights come from: GGUF files and Hugging Face folders, read without torch and without trust."""
+"""Where weights come from: GGUF files, Hugging Face folders and model.q4nx folders, read without torch or trust."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from pathlib import Path
 
 from .gguf import GgufSource
 from .gguf_metadata import SpmVocabulary
+from .q4nx import Q4NX_FILE, Q4nxFolderSource
 from .safetensors import HfFolderSource
 from .source import Gemma3TextConfig, Source, SourceError
 
-__all__ = ["Gemma3TextConfig", "GgufSource", "HfFolderSource", "Source", "SourceError", "SpmVocabulary", "open_source"]
+__all__ = [
+    "Gemma3TextConfig",
+    "GgufSource",
+    "HfFolderSource",
+    "Q4nxFolderSource",
+    "Source",
+    "SourceError",
+    "SpmVocabulary",
+    "open_source",
+]
 
 
-def open_source(path: str | os.PathLike[str]) -> GgufSource | HfFolderSource:
-    """Opens a GGUF file or a Hugging Face folder.
+def open_source(path: str | os.PathLike[str]) -> GgufSource | HfFolderSource | Q4nxFolderSource:
+    """Opens a GGUF file, a Hugging Face folder, or a folder with model.q4nx.
 
     Raises:
         SourceError: it is missing, damaged, or not a Gemma3 text model.
@@ -22,7 +32,7 @@ def open_source(path: str | os.PathLike[str]) -> GgufSource | HfFolderSource:
     path = Path(path)
     try:
         if path.is_dir():
-            return HfFolderSource(path)
+            return Q4nxFolderSource(path) if (path / Q4NX_FILE).exists() else HfFolderSource(path)
         if path.is_file():
             return GgufSource(path)
     except OSError as error:

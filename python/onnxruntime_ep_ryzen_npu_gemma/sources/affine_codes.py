@@ -1,7 +1,7 @@
 """4-bit codes that a file already holds, in the form of Q4NX: w = scale * q + min, q in 0..15, groups of 32 columns.
 
-GGUF's Q4_0, Q4_1 and Q4_K have that form, so their codes are kept when a model is converted: a second quantisation would
-lose more than rounding scale and minimum to bfloat16 does. Layouts of a row's blocks (llama.cpp, ggml-common.h):
+GGUF's Q4_0, Q4_1 and Q4_K have that form, so their codes are kept when a model is converted: a second quantisation
+would lose more than rounding scale and minimum to bfloat16 does. Layouts of a row's blocks (llama.cpp, ggml-common.h):
 
     Q4_0   18 bytes for 32 weights: f16 d; 16 bytes, low nibbles are weights 0..15, high ones 16..31; w = d (q - 8)
     Q4_1   20 bytes for 32 weights: f16 d, f16 m; nibbles as above; w = d q + m

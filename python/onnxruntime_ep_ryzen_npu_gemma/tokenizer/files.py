@@ -1,4 +1,4 @@
-"""Writes the tokenizer files: built from a GGUF vocabulary, or copied from a Hugging Face folder after a check."""
+"""Writes the tokenizer files: built from a GGUF vocabulary, or copied from a folder after a check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from onnxruntime_ep_ryzen_npu_gemma.sources import GgufSource, HfFolderSource, SourceError
+from onnxruntime_ep_ryzen_npu_gemma.sources import GgufSource, HfFolderSource, Q4nxFolderSource, SourceError
 
 from .spm import build_tokenizer
 
@@ -17,16 +17,16 @@ _TOKENIZER, _CONFIG, _TEMPLATE = "tokenizer.json", "tokenizer_config.json", "cha
 _MAX_BYTES = 128 << 20  # Gemma's tokenizer.json has 33 MB
 
 
-def write_tokenizer(source: GgufSource | HfFolderSource, folder: Path) -> Tokenizer:
+def write_tokenizer(source: GgufSource | HfFolderSource | Q4nxFolderSource, folder: Path) -> Tokenizer:
     """Writes tokenizer.json, tokenizer_config.json and, where the source has one, the chat template.
 
     Returns:
         The tokenizer that was written.
 
     Raises:
-        SourceError: a Hugging Face folder has no usable tokenizer.json.
+        SourceError: a folder has no usable tokenizer.json.
     """
-    if isinstance(source, HfFolderSource):
+    if not isinstance(source, GgufSource):
         return _copy(source, folder)
     tokenizer = build_tokenizer(source.vocabulary, source.config)
     tokenizer.save(str(folder / _TOKENIZER), pretty=False)
@@ -54,7 +54,7 @@ def _tokenizer_config(source: GgufSource) -> dict[str, object]:
     return result
 
 
-def _copy(source: HfFolderSource, folder: Path) -> Tokenizer:
+def _copy(source: HfFolderSource | Q4nxFolderSource, folder: Path) -> Tokenizer:
     path = source.path / _TOKENIZER
     do = "take tokenizer.json from the original model"
     data = _read(path)

@@ -79,6 +79,8 @@ class RequantisedWeights(ir.LazyTensor):
             q_nBk = _unpack(codes[rows], src.bits).reshape(-1, B, src.block_size).astype(np.float32)
             zero_nB = _zeros(zeros[rows] if zeros is not None else None, q_nBk.shape[:2], src.bits)
             scale_nB = scale_NB[rows].astype(np.float32)
+            if not (np.isfinite(scale_nB).all() and np.isfinite(zero_nB).all()):
+                raise ValueError(f"{src.scales.name}: a scale or zero is not finite; check the source model")
             w_nGc = _groups((q_nBk - zero_nB[..., None]) * scale_nB[..., None], src.K)
             if src.block_size % q4nx.GROUP_SIZE == 0:
                 repeats = src.block_size // q4nx.GROUP_SIZE
@@ -89,8 +91,8 @@ class RequantisedWeights(ir.LazyTensor):
             scale_NG[rows], min_NG[rows], q_NK[rows] = scale, minimum, q_nGc.reshape(-1, src.K)
             error += float(np.square(new_nGc - w_nGc, dtype=np.float64).sum())
             power += float(np.square(w_nGc, dtype=np.float64).sum())
-        if not np.isfinite(power) or not np.isfinite(q4nx.from_bfloat16(scale_NG)).all():
-            raise ValueError(f"{src.scales.name}: weights are not finite; check the source model")
+        if not (np.isfinite(error) and np.isfinite(q4nx.from_bfloat16(scale_NG)).all()):
+            raise ValueError(f"{src.scales.name}: a scale is too large for bfloat16; check the source model")
         self.nmse = error / power if power else 0.0
         return ir.Tensor(q4nx.pack(scale_NG, min_NG if src.bits == 4 else None, q_NK), name=self.name)
 

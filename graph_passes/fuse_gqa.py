@@ -153,7 +153,8 @@ def _check_attributes(node: ir.Node) -> None:
     for name, attr in node.attributes.items():
         if name in _NEEDED:
             if attr.value != _NEEDED[name]:
-                raise Decline(f"{name} is not {_NEEDED[name]:g}" if name == "softcap" else f"{name}", attr.value)
+                needed = _NEEDED[name]
+                raise Decline(f"{name} is not {needed if isinstance(needed, str) else int(needed)}", attr.value)
         elif name not in _READ and name != _LAYOUT:
             raise Decline("it has an unknown attribute", f"{name} = {attr.value}")
 

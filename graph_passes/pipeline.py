@@ -31,7 +31,7 @@ from .normalise_rope import NormaliseRope
 from .normalise_skip_norm import NormaliseSkipNorm
 from .opset import DOMAIN
 from .quantize_matmul import QuantizeMatMul, Quantizer, round_to_nearest
-from .requantise_matmul_nbits import RequantiseMatMulNBits
+from .requantise_matmul_nbits import RequantisedWeights, RequantiseMatMulNBits
 from .split_packed_projections import SplitPackedProjections
 from .tie_head import TieHead
 from .upgrade_opset import UpgradeOpset
@@ -49,11 +49,13 @@ class Report:
         counts: nodes of our domain in the model afterwards, by op type.
         declines: candidates that were left as they are, with reason and value.
         modified: the run changed the model.
+        requantised: the weights that another quantiser's codes became; each knows its error once it has been read.
     """
 
     counts: dict[str, int]
     declines: tuple[Declined, ...]
     modified: bool
+    requantised: tuple[RequantisedWeights, ...] = ()
 
     def expect(self, num_layers: int) -> None:
         """Checks a text decoder with a tied head: 7 projections and one attention a layer, one head, one embedding.
@@ -133,4 +135,6 @@ def fuse(
         if isinstance(result, FusionResult):
             declines += result.declines
     counts = collections.Counter(node.op_type for node in model.graph if node.domain == DOMAIN)
-    return Report(dict(counts), tuple(declines), modified)
+    weights_found = (value.const_value for value in model.graph.initializers.values())
+    requantised = tuple(tensor for tensor in weights_found if isinstance(tensor, RequantisedWeights))
+    return Report(dict(counts), tuple(declines), modified, requantised)

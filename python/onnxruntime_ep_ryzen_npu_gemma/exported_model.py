@@ -79,7 +79,7 @@ class ExportedModel:
 
     def type_name(self, name: str) -> str:
         """The type of a weight in the file."""
-        value = self._weights.get(name)
+        value = self._weights.get(name) or self._weights.get(name.rpartition(".")[0])  # a part of a packed weight
         return str(value.dtype) if value is not None else "unknown"
 
     @functools.cached_property

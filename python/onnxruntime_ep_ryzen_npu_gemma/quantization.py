@@ -13,10 +13,11 @@ import numpy as np
 
 from .graph_passes import q4nx
 from .graph_passes.quantizers import quantize_by_search
+from .graph_passes.requantise_matmul_nbits import RequantisedWeights
 from .sources import Source, SourceError
 from .sources.affine_codes import AffineCodes
 
-__all__ = ["QUANTIZERS", "QuantizedTensor", "Quantizer", "kept_blocks"]
+__all__ = ["QUANTIZERS", "QuantizedTensor", "Quantizer", "kept_blocks", "requantised_tensor"]
 
 QUANTIZERS: dict[str, Callable[[q4nx.FloatArray], q4nx.ByteArray]] = {
     "search": quantize_by_search,
@@ -61,10 +62,10 @@ class Quantizer:
     def __call__(self, name: str, read: Callable[[], q4nx.FloatArray], bits: int) -> q4nx.ByteArray:
         """The blocks of a tensor of the source."""
         w_NK = read()
+        N, K = w_NK.shape
         blocks, how = self._blocks(name, w_NK, bits)
-        self.tensors[name] = QuantizedTensor(
-            name, self._source.type_name(name), bits, how, *w_NK.shape, relative_error(blocks, w_NK)
-        )
+        error = relative_error(blocks, w_NK)
+        self.tensors[name] = QuantizedTensor(name, self._source.type_name(name), bits, how, N, K, error)
         return blocks
 
     def _blocks(self, name: str, w_NK: q4nx.FloatArray, bits: int) -> tuple[q4nx.ByteArray, str]:
@@ -76,6 +77,15 @@ class Quantizer:
         if codes is not None:
             return kept_blocks(codes, f"{self._source.path}: {name}"), "kept"
         return QUANTIZERS[self._method](w_NK), self._method
+
+
+def requantised_tensor(weights: RequantisedWeights) -> QuantizedTensor:
+    """The line of weights that an exported graph held in other blocks; they have been written."""
+    source = weights.source
+    how = "kept" if source.bits == 4 and source.block_size % q4nx.GROUP_SIZE == 0 else "again"
+    kind = f"int{source.bits} in {source.block_size}s"
+    name = source.codes.name or ""
+    return QuantizedTensor(name, kind, source.bits, how, source.N, source.K, weights.nmse or 0.0)
 
 
 def kept_blocks(codes: AffineCodes, where: str) -> q4nx.ByteArray:

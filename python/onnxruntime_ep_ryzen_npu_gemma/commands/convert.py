@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from tokenizers import Tokenizer
 
+    from onnxruntime_ep_ryzen_npu_gemma.exported_model import ExportedModel
+    from onnxruntime_ep_ryzen_npu_gemma.graph_passes import Report
     from onnxruntime_ep_ryzen_npu_gemma.graph_passes.q4nx import ByteArray
-    from onnxruntime_ep_ryzen_npu_gemma.quantization import Quantizer
+    from onnxruntime_ep_ryzen_npu_gemma.models.gemma3_text import Logits
+    from onnxruntime_ep_ryzen_npu_gemma.quantization import QuantizedTensor, Quantizer
     from onnxruntime_ep_ryzen_npu_gemma.sources import Source
+
+    _Source = Source | ExportedModel
 
 __all__ = ["add_parser", "main"]
 
 _MODEL, _DATA, _GENAI = "model.onnx", "model.onnx.data", "genai_config.json"
+_PREFILL, _DECODE = "prefill.onnx", "decode.onnx"
 _HEAD_BITS = {"q4nx": 4, "q8": 8}
 _DATA_ALIGNMENT = 4096  # a page: weights are mapped
 _LEAST_CALIBRATION_TOKENS = 128
@@ -42,6 +48,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "source", metavar="SRC", type=Path, help="a .gguf file, a Hugging Face model folder, or one with model.q4nx"
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
+    parser.add_argument(
+        "--from-onnx",
+        action="store_true",
+        help="SRC is an exported .onnx file, or its folder: onnxruntime-genai's builder, optimum, torch.onnx, mobius; "
+        "with the tokenizer, and config.json or genai_config.json, beside it. Its int4 codes are kept",
+    )
+    parser.add_argument(
+        "--split",
+        action="store_true",
+        help=f"also write {_PREFILL} and {_DECODE}, the latter for one token a call, over the same weights",
+    )
     parser.add_argument(
         "--kv", choices=("f16", "f32"), default="f16", help="type of the KV cache (default %(default)s)"
     )
@@ -89,8 +106,9 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         Problem: the source cannot be used, or OUT must not be written.
     """
+    from onnxruntime_ep_ryzen_npu_gemma.exported_model import ExportedModel
     from onnxruntime_ep_ryzen_npu_gemma.output_folder import check_output, output_folder
-    from onnxruntime_ep_ryzen_npu_gemma.quantization import Quantizer
+    from onnxruntime_ep_ryzen_npu_gemma.quantization import Quantizer, requantised_tensor
     from onnxruntime_ep_ryzen_npu_gemma.quantization_report import by_type, draw, write_table
     from onnxruntime_ep_ryzen_npu_gemma.sources import open_source
     from onnxruntime_ep_ryzen_npu_gemma.tokenizer import write_tokenizer
@@ -98,17 +116,21 @@ def main(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     files = (_MODEL, _GENAI) if args.format == "onnx" else (Q4NX_FILE, "config.json")
     check_output(args.out, force=args.force, must_have=files, keep=args.source)
-    source = open_source(args.source)
+    _check_options(args)
+    source = ExportedModel(args.source) if args.from_onnx else open_source(args.source)
     with output_folder(args.out) as folder:
         tokenizer = write_tokenizer(source, folder)
         quantizer = Quantizer(source, args.quantizer, _calibrated(source, tokenizer, args))
         operators: dict[str, int] = {}
+        requantised: list[QuantizedTensor] = []
+        head = args.lm_head
         if args.format == "q4nx":
             _write_q4nx(source, quantizer, folder, args)
         else:
-            operators = _write_models(source, quantizer, folder, args)
+            report, head = _write_models(source, quantizer, folder, args)
+            operators, requantised = report.counts, [requantised_tensor(weights) for weights in report.requantised]
             _write_genai_config(source, tokenizer, folder)
-    tensors = list(quantizer.tensors.values())
+    tensors = [*quantizer.tensors.values(), *requantised]
     if args.report is not None:
         write_table(tensors, args.report)
     if args.plot is not None:
@@ -116,7 +138,7 @@ def main(args: argparse.Namespace) -> int:
     result = {
         "out": str(args.out),
         "kv": args.kv,
-        "lm_head": args.lm_head,
+        "lm_head": head,
         "layers": source.config.num_layers,
         "bytes": sum(file.stat().st_size for file in args.out.iterdir()),
         "seconds": round(time.perf_counter() - start, 1),
@@ -125,6 +147,17 @@ def main(args: argparse.Namespace) -> int:
     }
     print(json.dumps(result) if args.json else _text(result))
     return 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuses options that do not go together."""
+    for option, wrong in (
+        ("--calibrate", args.from_onnx and args.calibrate is not None),
+        ("--format q4nx", args.from_onnx and args.format == "q4nx"),
+    ):
+        if wrong:
+            do = "convert the original model, or leave the option out"
+            raise Problem("an exported graph has no tensors by name", option, "--from-onnx", do)
 
 
 def _calibrated(source: Source, tokenizer: Tokenizer, args: argparse.Namespace) -> dict[str, ByteArray]:
@@ -158,7 +191,7 @@ def _write_q4nx(source: Source, quantizer: Quantizer, folder: Path, args: argpar
         write_q4nx_folder(source, quantizer, _HEAD_BITS[args.lm_head], folder, progress.update)
 
 
-def _write_genai_config(source: Source, tokenizer: Tokenizer, folder: Path) -> None:
+def _write_genai_config(source: _Source, tokenizer: Tokenizer, folder: Path) -> None:
     from onnxruntime_ep_ryzen_npu_gemma.genai_config import genai_config
 
     end_of_turn = tokenizer.token_to_id("<end_of_turn>")
@@ -167,12 +200,17 @@ def _write_genai_config(source: Source, tokenizer: Tokenizer, folder: Path) -> N
     (folder / _GENAI).write_text(text + "\n", encoding="utf-8")
 
 
-def _write_models(source: Source, quantizer: Quantizer, folder: Path, args: argparse.Namespace) -> dict[str, int]:
-    """Writes the graph and its weights, tensor by tensor; returns how often each of our operators is in the graph."""
+def _write_models(source: _Source, quantizer: Quantizer, folder: Path, args: argparse.Namespace) -> tuple[Report, str]:
+    """Writes the graphs and, tensor by tensor, their weights; returns what the passes did, and the head's format."""
     import onnx_ir as ir
     from tqdm import tqdm
 
-    model, counts = _fused(source, quantizer, "last", args)
+    from onnxruntime_ep_ryzen_npu_gemma.graph_passes.specialise_decode import SpecialiseDecode
+
+    model, report = _fused(source, quantizer, "last", args)
+    graphs = {_PREFILL: model, _DECODE: SpecialiseDecode()(model).model} if args.split else {}
+    if args.logits == "all":
+        graphs[ALL_LOGITS_FILE], _ = _fused(source, quantizer, "all", args)
     total = sum(value.const_value is not None for value in model.graph.initializers.values())
     with tqdm(total=total, unit="tensor", desc="weights", disable=None) as progress:
         ir.save(
@@ -182,30 +220,38 @@ def _write_models(source: Source, quantizer: Quantizer, folder: Path, args: argp
             alignment=_DATA_ALIGNMENT,
             callback=lambda *_: progress.update(),
         )
-    if args.logits == "all":
-        every_position, _ = _fused(source, quantizer, "all", args)
-        _point_to_data(every_position, ir.load(folder / _MODEL))
-        ir.save(every_position, folder / ALL_LOGITS_FILE)
-    return counts
+    written = ir.load(folder / _MODEL)
+    for name, graph in graphs.items():
+        _point_to_data(graph, written)
+        ir.save(graph, folder / name)
+    embed = next(node for node in model.graph if node.op_type == "EmbedNBits")
+    return report, next(name for name, bits in _HEAD_BITS.items() if bits == embed.attributes["bits"].value)
 
 
-def _fused(
-    source: Source, quantizer: Quantizer, logits: Any, args: argparse.Namespace
-) -> tuple[ir.Model, dict[str, int]]:
+def _fused(source: _Source, quantizer: Quantizer, logits: Logits, args: argparse.Namespace) -> tuple[ir.Model, Report]:
     import onnx_ir as ir
 
     from onnxruntime_ep_ryzen_npu_gemma import graph_passes
+    from onnxruntime_ep_ryzen_npu_gemma.exported_model import ExportedModel
     from onnxruntime_ep_ryzen_npu_gemma.models import gemma3_text
 
-    model = gemma3_text.export(source, logits)
-    kv_dtype = {"f16": ir.DataType.FLOAT16, "f32": ir.DataType.FLOAT}[args.kv]
-    report = graph_passes.fuse(model, kv_dtype=kv_dtype, head_bits=_HEAD_BITS[args.lm_head], quantizer=quantizer)
+    model = source.graph() if isinstance(source, ExportedModel) else gemma3_text.export(source, logits)
+    report = graph_passes.fuse(
+        model,
+        kv_dtype={"f16": ir.DataType.FLOAT16, "f32": ir.DataType.FLOAT}[args.kv],
+        head_bits=_HEAD_BITS[args.lm_head],
+        quantizer=quantizer,
+        logits="last" if logits == "last" else None,
+    )
     try:
         report.expect(source.config.num_layers)
     except graph_passes.FusionError as error:
         found = " ".join(str(error).split())
         raise Problem("the model does not fit the operators", source.path, found, "use an original Gemma3") from error
-    return model, report.counts
+    if logits == "all" and next(value for value in model.graph.outputs if value.name == "logits").shape[1] == 1:  # type: ignore[index]
+        do = "export it without a pruned head, or leave out --logits all"
+        raise Problem("the exported graph has the last position's logits only", source.path, "logits [1, 1, V]", do)
+    return model, report
 
 
 def _point_to_data(model: ir.Model, written: ir.Model) -> None:

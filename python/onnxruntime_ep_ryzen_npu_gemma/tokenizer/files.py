@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
@@ -11,13 +12,16 @@ from onnxruntime_ep_ryzen_npu_gemma.sources import GgufSource, HfFolderSource, Q
 
 from .spm import build_tokenizer
 
+if TYPE_CHECKING:
+    from onnxruntime_ep_ryzen_npu_gemma.exported_model import ExportedModel
+
 __all__ = ["write_tokenizer"]
 
 _TOKENIZER, _CONFIG, _TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 _MAX_BYTES = 128 << 20  # Gemma's tokenizer.json has 33 MB
 
 
-def write_tokenizer(source: GgufSource | HfFolderSource | Q4nxFolderSource, folder: Path) -> Tokenizer:
+def write_tokenizer(source: GgufSource | HfFolderSource | Q4nxFolderSource | ExportedModel, folder: Path) -> Tokenizer:
     """Writes tokenizer.json, tokenizer_config.json and, where the source has one, the chat template.
 
     Returns:
@@ -54,7 +58,7 @@ def _tokenizer_config(source: GgufSource) -> dict[str, object]:
     return result
 
 
-def _copy(source: HfFolderSource | Q4nxFolderSource, folder: Path) -> Tokenizer:
+def _copy(source: HfFolderSource | Q4nxFolderSource | ExportedModel, folder: Path) -> Tokenizer:
     path = source.path / _TOKENIZER
     do = "take tokenizer.json from the original model"
     data = _read(path)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..q4nx import GROUP_SIZE, FloatArray
+from ..q4nx import GROUP_SIZE, AnyArray, FloatArray
 from .grid import encode, round_grid, search
 
 
@@ -30,15 +30,16 @@ class Quantized(NamedTuple):
     def values(self) -> FloatArray:
         """The weights [N, K]."""
         N, K = self.q_NK.shape
-        values = self.q_NK.reshape(N, -1, GROUP_SIZE) * self.scale_NG[..., None]
-        values += self.min_NG[..., None]
-        return values.reshape(N, K)
+        values_NGc: FloatArray = self.q_NK.reshape(N, -1, GROUP_SIZE) * self.scale_NG[..., None]
+        values_NGc += self.min_NG[..., None]
+        return values_NGc.reshape(N, K)
 
 
 def quadratic_error(values_NK: FloatArray, w_NK: FloatArray, H_KK: FloatArray) -> FloatArray:
     """The error of each row, float32 [N]."""
     e_NK = values_NK - w_NK
-    return np.einsum("nk,nk->n", e_NK @ H_KK, e_NK)
+    error_N: FloatArray = np.einsum("nk,nk->n", e_NK @ H_KK, e_NK)
+    return error_N
 
 
 def error_feedback(w_NK: FloatArray, U_KK: FloatArray) -> Quantized:
@@ -101,8 +102,8 @@ def descend(start: Quantized, w_NK: FloatArray, H_KK: FloatArray, sweeps: int) -
 
 
 def _refit(
-    q_cN: FloatArray, scale: FloatArray, minimum: FloatArray, grad_cN: FloatArray, H_cc: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    q_cN: AnyArray, scale: AnyArray, minimum: AnyArray, grad_cN: AnyArray, H_cc: AnyArray
+) -> tuple[AnyArray, AnyArray]:
     """The best scale and minimum for the codes, or the old ones where those are better once rounded.
 
     A change (s, m) moves half of the error by (s q + m) . grad + (s q + m) H (s q + m) / 2.
@@ -112,12 +113,14 @@ def _refit(
     q_grad, one_grad = (q_cN * grad_cN).sum(axis=0), grad_cN.sum(axis=0)
     determinant = qHq * oneH1 - qH1 * qH1
     usable = determinant > np.float32(1e-6) * qHq * abs(oneH1)
-    s = np.where(usable, qH1 * one_grad - oneH1 * q_grad, np.float32(0)) / np.where(usable, determinant, np.float32(1))
+    numerator = qH1 * one_grad - oneH1 * q_grad
+    s: AnyArray = np.where(usable, numerator, np.float32(0)) / np.where(usable, determinant, np.float32(1))
     new_scale = round_grid(scale + s)
     s = new_scale - scale
-    m = -(one_grad + s * qH1) / oneH1 if oneH1 > 0 else np.zeros_like(s)  # the best for the rounded scale
+    m: AnyArray = -(one_grad + s * qH1) / oneH1 if oneH1 > 0 else np.zeros_like(s)  # the best for the rounded scale
     new_minimum = round_grid(minimum + m)
     m = new_minimum - minimum
-    change = 2 * (s * q_grad + m * one_grad) + s * s * qHq + 2 * s * m * qH1 + m * m * oneH1
+    with np.errstate(over="ignore", invalid="ignore"):  # of huge weights; the comparison is false then
+        change = 2 * (s * q_grad + m * one_grad) + s * s * qHq + 2 * s * m * qH1 + m * m * oneH1
     better = (change < 0) & (new_scale > 0)
     return np.where(better, new_scale, scale), np.where(better, new_minimum, minimum)

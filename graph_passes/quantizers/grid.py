@@ -9,12 +9,14 @@ from __future__ import annotations
 
 __all__ = ["LEVELS", "encode", "round_grid", "search"]
 
+import itertools
+
 import numpy as np
 
 from ..q4nx import FloatArray, from_bfloat16, to_bfloat16
 
 LEVELS = 15
-_SHRINK = np.linspace(0.0, 3.0, 13, dtype=np.float32)  # codes' worth of the range given up, both ends together
+_CUTS = (0.0, 0.5, 1.1, 2.0)  # codes' worth of the range that may be given up at each end
 
 
 def round_grid(x: FloatArray) -> FloatArray:
@@ -53,10 +55,9 @@ def search(w_cM: FloatArray, importance_cM: FloatArray) -> tuple[FloatArray, Flo
     best_M = np.full(len(unit_M), -1, np.float32)
     scale_M, minimum_M = np.ones_like(unit_M), np.zeros_like(unit_M)
     codes_cM, buffer_cM = np.empty_like(u_cM), np.empty_like(u_cM)
-    for shrink in _SHRINK:
-        step = (LEVELS - shrink) / LEVELS
-        np.subtract(u_cM, shrink / 2, out=codes_cM)
-        codes_cM *= np.float32(1 / step)
+    for cut_low, cut_high in itertools.product(_CUTS, _CUTS):
+        np.subtract(u_cM, np.float32(cut_low), out=codes_cM)
+        codes_cM *= np.float32(LEVELS / (LEVELS - cut_low - cut_high))
         np.rint(codes_cM, out=codes_cM)
         np.clip(codes_cM, 0, LEVELS, out=codes_cM)
         # The best line u = s q + m lowers the error from var(u) by cov(q, u)^2 / var(q).

@@ -49,4 +49,5 @@ def _quantize(w_NK: q4nx.FloatArray, first_row: int) -> q4nx.ByteArray:
         scale_M, min_M = search(w_cM, np.ones((q4nx.GROUP_SIZE, 1), np.float32))
     q4nx.check_grids(w_NK, scale_M, min_M, first_row)
     q_NK = encode(w_cM, scale_M, min_M).astype(np.uint8).T.reshape(N, K)
-    return q4nx.pack(*(q4nx.to_bfloat16(grid).reshape(N, -1) for grid in (scale_M, min_M)), q_NK)
+    scale_NG, min_NG = (q4nx.to_bfloat16(grid_M).reshape(N, -1) for grid_M in (scale_M, min_M))
+    return q4nx.pack(scale_NG, min_NG, q_NK)

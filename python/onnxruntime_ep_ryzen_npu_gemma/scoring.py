@@ -44,7 +44,7 @@ class Scores:
     @staticmethod
     def concatenate(parts: Sequence[Scores]) -> Scores:
         """The scores of consecutive pieces of a text as one; there must be a piece."""
-        columns = {}
+        columns: dict[str, Any] = {}
         for field in fields(Scores):
             values = [getattr(part, field.name) for part in parts]
             columns[field.name] = None if values[0] is None else np.concatenate(values)
@@ -134,7 +134,8 @@ def _log_sum_exp(logits_TV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pick(values_TV: np.ndarray, columns_T: np.ndarray) -> np.ndarray:
-    return values_TV[np.arange(len(values_TV)), columns_T]
+    picked_T: np.ndarray = values_TV[np.arange(len(values_TV)), columns_T]
+    return picked_T
 
 
 def _mean(values_T: np.ndarray) -> tuple[float, float]:

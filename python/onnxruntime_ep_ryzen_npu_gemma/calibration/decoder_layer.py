@@ -17,16 +17,19 @@ import math
 
 import numpy as np
 
+from onnxruntime_ep_ryzen_npu_gemma.graph_passes.q4nx import FloatArray
 from onnxruntime_ep_ryzen_npu_gemma.sources import Source
 
-__all__ = ["MATRICES", "DecoderLayer", "rms_norm"]
+__all__ = ["DecoderLayer", "rms_norm"]
 
-# The matrices that read the same activations, in the order of the layer.
-MATRICES = (
-    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    ("self_attn.o_proj",),
-    ("mlp.gate_proj", "mlp.up_proj"),
-    ("mlp.down_proj",),
+_MATRICES = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
 )
 _NORMS = (
     "input_layernorm",
@@ -39,35 +42,36 @@ _NORMS = (
 _GELU = np.float32(math.sqrt(2 / math.pi))
 
 
-def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
+def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
     """Gives x / sqrt(mean(x^2) + eps) * weight over the last axis; weight is 1 + w."""
     scale = 1 / np.sqrt(np.einsum("...d,...d->...", x, x) / x.shape[-1] + np.float32(eps))
-    return x * scale[..., None].astype(np.float32) * weight
+    y: FloatArray = x * scale[..., None].astype(np.float32) * weight
+    return y
 
 
 class DecoderLayer:
     """The weights of one layer, float32 [out, in], and what is computed with them.
 
     Attributes:
-        matrices: by name (see MATRICES); an entry may be replaced between calls.
+        matrices: by name, q_proj to down_proj; an entry may be replaced between calls.
     """
 
     def __init__(self, source: Source, layer: int) -> None:
         self.prefix = f"model.layers.{layer}."
         self._config = source.config
         self._sliding = source.config.layer_types[layer] == "sliding"
-        self.matrices = {name: source.tensor(self.tensor_name(name)) for group in MATRICES for name in group}
+        self.matrices = {name: source.tensor(self.tensor_name(name)) for name in _MATRICES}
         self._norms = {name: source.tensor(self.tensor_name(name)) for name in _NORMS}
 
     def tensor_name(self, name: str) -> str:
         """The canonical name of a tensor of this layer."""
         return f"{self.prefix}{name}.weight"
 
-    def attention_input(self, h: np.ndarray) -> np.ndarray:
+    def attention_input(self, h: FloatArray) -> FloatArray:
         """[S, H] -> [S, H]."""
         return self._norm("input_layernorm", h)
 
-    def attention(self, x: np.ndarray) -> np.ndarray:
+    def attention(self, x: FloatArray) -> FloatArray:
         """[S, H] -> [S, Hq * Dh]: causal, in a sliding layer within the window."""
         c = self._config
         S, group = len(x), c.num_heads // c.num_kv_heads
@@ -88,15 +92,15 @@ class DecoderLayer:
             y_SHD[:, head] = scores_SS @ v_SHD[:, head // group]
         return y_SHD.reshape(S, -1)
 
-    def after_attention(self, h: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def after_attention(self, h: FloatArray, y: FloatArray) -> FloatArray:
         """The residual after the attention block."""
         return h + self._norm("post_attention_layernorm", self._project("self_attn.o_proj", y))
 
-    def mlp_input(self, h: np.ndarray) -> np.ndarray:
+    def mlp_input(self, h: FloatArray) -> FloatArray:
         """[S, H] -> [S, H]."""
         return self._norm("pre_feedforward_layernorm", h)
 
-    def mlp(self, x: np.ndarray) -> np.ndarray:
+    def mlp(self, x: FloatArray) -> FloatArray:
         """[S, H] -> [S, F]: gelu(gate) * up."""
         gate, up = self._project("mlp.gate_proj", x), self._project("mlp.up_proj", x)
         inner = gate * gate * gate
@@ -110,20 +114,21 @@ class DecoderLayer:
         inner *= np.float32(0.5)
         return inner
 
-    def after_mlp(self, h: np.ndarray, z: np.ndarray) -> np.ndarray:
+    def after_mlp(self, h: FloatArray, z: FloatArray) -> FloatArray:
         """The residual after the layer."""
         return h + self._norm("post_feedforward_layernorm", self._project("mlp.down_proj", z))
 
-    def _project(self, name: str, x: np.ndarray) -> np.ndarray:
-        return x @ self.matrices[name].T
+    def _project(self, name: str, x: FloatArray) -> FloatArray:
+        y: FloatArray = x @ self.matrices[name].T
+        return y
 
-    def _heads(self, name: str, x: np.ndarray, heads: int) -> np.ndarray:
+    def _heads(self, name: str, x: FloatArray, heads: int) -> FloatArray:
         return self._project(name, x).reshape(len(x), heads, self._config.head_dim)
 
-    def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
+    def _norm(self, name: str, x: FloatArray) -> FloatArray:
         return rms_norm(x, self._norms[name], self._config.rms_eps)
 
-    def _rope(self, x_SHD: np.ndarray) -> np.ndarray:
+    def _rope(self, x_SHD: FloatArray) -> FloatArray:
         c = self._config
         half = c.head_dim // 2
         theta = c.rope_theta_local if self._sliding else c.rope_theta_global
@@ -132,4 +137,5 @@ class DecoderLayer:
         angles = (np.arange(len(x_SHD))[:, None] * inv_freq)[:, None, :]
         cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         first, second = x_SHD[..., :half], x_SHD[..., half:]
-        return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+        rotated_SHD: FloatArray = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+        return rotated_SHD

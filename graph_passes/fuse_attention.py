@@ -68,7 +68,7 @@ class FuseAttention(FusionPass[Flow]):
     def match(self, model: ir.Model, node: ir.Node) -> Flow:
         """Reads one attention; raises `Decline`."""
         new = new_tokens(model.graph) or PROBED_TOKENS
-        q_BHSD, k_BHSD, v_BHSD, mask, *past = [*node.inputs, *[None] * 6][:6]
+        q_BHSD, k_BHSD, v_BHSD, mask, *caches = [*node.inputs, *[None] * 6][:6]
         for name in ("softcap", "qk_matmul_output_mode"):
             if attribute(node, name, 0) != 0:
                 raise Decline(f"{name} is not 0", attribute(node, name, 0))
@@ -82,7 +82,7 @@ class FuseAttention(FusionPass[Flow]):
         if (k.heads, k.head_dim, v.head_dim) != (v.heads, q.head_dim, q.head_dim) or q.heads % k.heads:
             shapes = ", ".join(f"{x.heads} x {x.head_dim}" for x in (q, k, v))
             raise Decline("heads of q, k, v do not group", shapes)
-        past = cache_of(node, past)
+        past = cache_of(node, caches)
         return Flow(
             q.projected,
             k.projected,
@@ -90,7 +90,7 @@ class FuseAttention(FusionPass[Flow]):
             past,
             q.norm,
             k.norm,
-            (_merged_heads(node, q.heads * q.head_dim), *node.outputs[1:3]),
+            (_merged_heads(node, q.heads * q.head_dim), node.outputs[1], node.outputs[2]),
             q.heads,
             k.heads,
             q.head_dim,

@@ -1,4 +1,4 @@
-"""The embedding is read out of Q4NX blocks, of a tied model out of the head's own: Gather and scale become EmbedNBits."""
+"""The embedding, Gather and scale, becomes EmbedNBits over Q4NX blocks: the head's own where the model is tied."""
 
 from __future__ import annotations
 

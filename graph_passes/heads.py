@@ -20,18 +20,17 @@ def split_heads(graph: ir.Graph, tape: ir.tape.Tape, x: ir.Value, heads: int) ->
     rows, width = x.shape[1], x.shape[2]
     assert isinstance(width, int)
     head_dim = width // heads
-    x_BSHD, merge = None, x.producer()
-    if merge is not None and (merge.domain, merge.op_type) == ("", "Reshape") and merge.inputs[0] is not None:
-        if merge.inputs[0].shape == ir.Shape([1, rows, heads, head_dim]):
-            x_BSHD = merge.inputs[0]
-            swap = x_BSHD.producer()
-            if swap is not None and swap.op_type == "Transpose" and tuple(attribute(swap, "perm", ())) == SWAP_HEADS:
-                assert swap.inputs[0] is not None
-                return swap.inputs[0]
-    if x_BSHD is None:
+    merge = x.producer()
+    x_BSHD = merge.inputs[0] if merge is not None and (merge.domain, merge.op_type) == ("", "Reshape") else None
+    if x_BSHD is not None and x_BSHD.shape == ir.Shape([1, rows, heads, head_dim]):
+        swap = x_BSHD.producer()
+        if swap is not None and swap.op_type == "Transpose" and tuple(attribute(swap, "perm", ())) == SWAP_HEADS:
+            assert swap.inputs[0] is not None
+            return swap.inputs[0]
+    else:
         shape = integers(graph, [1, -1, heads, head_dim])
-        x_BSHD = tape.op("Reshape", [x, shape], output=ir.val(None, x.dtype, [1, rows, heads, head_dim]))
-    output = ir.val(None, x.dtype, [1, heads, rows, head_dim])
+        x_BSHD = tape.op("Reshape", [x, shape], output=ir.val(None, x.dtype, ir.Shape([1, rows, heads, head_dim])))
+    output = ir.val(None, x.dtype, ir.Shape([1, heads, rows, head_dim]))
     return tape.op("Transpose", [x_BSHD], {"perm": SWAP_HEADS}, output=output)
 
 
@@ -40,7 +39,7 @@ def merge_heads(graph: ir.Graph, tape: ir.tape.Tape, x_BHSD: ir.Value) -> ir.Val
     assert x_BHSD.shape is not None
     _, heads, rows, head_dim = x_BHSD.shape
     assert isinstance(heads, int) and isinstance(head_dim, int)
-    swapped = ir.val(None, x_BHSD.dtype, [1, rows, heads, head_dim])
+    swapped = ir.val(None, x_BHSD.dtype, ir.Shape([1, rows, heads, head_dim]))
     x_BSHD = tape.op("Transpose", [x_BHSD], {"perm": SWAP_HEADS}, output=swapped)
-    output = ir.val(None, x_BHSD.dtype, [1, rows, heads * head_dim])
+    output = ir.val(None, x_BHSD.dtype, ir.Shape([1, rows, heads * head_dim]))
     return tape.op("Reshape", [x_BSHD, integers(graph, [1, -1, heads * head_dim])], output=output)

@@ -70,10 +70,9 @@ class InferShapes(ir.passes.InPlacePass):
                 modified |= _fix(node, 1, _target(shapes.get(node.outputs[0])))
             elif (node.domain, node.op_type) == ("", "Slice"):
                 for index, bound in enumerate(node.inputs[1:], 1):
-                    found = [
-                        call[bound.name].numbers for call in (one, other) if bound is not None and bound.name in call
-                    ]
-                    modified |= _fix(node, index, found[0] if found and len(set(found)) == 1 else None)
+                    name = bound.name if bound is not None else None
+                    in_both = {call[name].numbers if name in call else None for call in (one, other)}
+                    modified |= _fix(node, index, in_both.pop() if len(in_both) == 1 else None)
             elif (node.domain, node.op_type) == ("", "Shape"):
                 modified |= _from_inputs(graph, node, shapes.get(node.inputs[0]))
         return ir.passes.PassResult(model, modified)

@@ -98,7 +98,7 @@ def _spelled(mean: ir.Node) -> _Match:
 
 
 def _squared(square: ir.Value | None) -> ir.Value:
-    """x of x^2."""
+    """What is squared."""
     node = square.producer() if square is not None else None
     x = node.inputs[0] if node is not None and node.inputs else None
     if node is not None and x is not None:
@@ -110,7 +110,7 @@ def _squared(square: ir.Value | None) -> ir.Value:
 
 
 def _divided(x: ir.Value, variance: ir.Value) -> ir.Value:
-    """x / root(variance)."""
+    """The value x / root(variance)."""
     root = consumer(variance, ("Sqrt", "Pow"), "no root of the mean of squares")
     inverse = root
     if root.op_type == "Pow":

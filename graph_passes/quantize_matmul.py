@@ -24,7 +24,7 @@ from .opset import DOMAIN
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-# Makes blocks of a matrix: (name of the float tensor, a function that reads w_NK, bits) -> uint8 [n_blocks, block bytes].
+# Makes blocks of a matrix: (name of the float tensor, a function that reads w_NK, bits) -> uint8 [n_blocks, bytes].
 # Called whenever the blocks are asked for, each time with the same result.
 Quantizer = Callable[[str, Callable[[], q4nx.FloatArray], int], q4nx.ByteArray]
 

@@ -11,6 +11,10 @@ uint32_t Detect() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
     features |= kAvx2;
   }
+  if ((features & kAvx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
+    features |= kAvx512Vnni;
+  }
 #endif
   return features;
 }

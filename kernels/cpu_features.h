@@ -8,7 +8,8 @@
 namespace ryzen_npu_gemma::kernels {
 
 inline constexpr uint32_t kAnyCpu = 0;
-inline constexpr uint32_t kAvx2 = 1u << 0;  // AVX2, FMA and F16C (x86-64-v3)
+inline constexpr uint32_t kAvx2 = 1u << 0;        // AVX2, FMA and F16C (x86-64-v3)
+inline constexpr uint32_t kAvx512Vnni = 1u << 1;  // kAvx2 and AVX-512 F, BW, VL, VNNI (Ice Lake, Zen 4 and later)
 
 uint32_t CpuFeatures();
 

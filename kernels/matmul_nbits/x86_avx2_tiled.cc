@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/matmul_nbits/equal_parts.h"
 #include "kernels/matmul_nbits/x86_avx2.h"
 #include "kernels/x86_avx2_math.h"
 
@@ -122,12 +123,6 @@ void Tile(const float* a, const float* w, int64_t depth, bool add, int64_t colum
 
 using TileFn = void (*)(const float*, const float*, int64_t, bool, int64_t, float*, int64_t);
 constexpr TileFn kTiles[kTileRows + 1] = {nullptr, Tile<1>, Tile<2>, Tile<3>, Tile<4>, Tile<5>, Tile<6>};
-
-// Equal parts: the size of the next of the parts, each at most `limit`, that `count` is cut into.
-int64_t NextPart(int64_t count, int64_t limit) {
-  const int64_t parts = (count + limit - 1) / limit;
-  return (count + parts - 1) / parts;
-}
 
 }  // namespace
 

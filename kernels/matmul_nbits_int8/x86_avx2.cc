@@ -1,0 +1,170 @@
+// Tiles of 1..4 rows x 16 columns of y; a register holds 8 rows of a strip (one half) x 4 columns of bytes.
+//
+// 4 bits: vpmaddubsw gives sums of two products; the 16 of a group that one 16-bit lane takes stay below 2^15
+//         (15 * 127 * 2 * 8 = 30480), so one vpmaddwd a group widens them.
+// 8 bits: two products fill 16 bits (128 * 127 * 2 = 32512), so each is widened at once.
+//
+// A tile keeps its sums in registers over the whole depth: one engine serves decode, which streams the weights, and
+// prefill, where a strip stays in L1 for the tiles of a block of rows, whose activations stay in L2.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/matmul_nbits/equal_parts.h"
+#include "kernels/matmul_nbits_int8/matmul_nbits_int8.h"
+#include "kernels/x86_avx2_math.h"
+
+namespace ryzen_npu_gemma::kernels {
+
+namespace {
+
+using avx2::LoadBfloat16x8;
+
+constexpr int64_t kTileRows = 4;
+constexpr int64_t kBlockBytes = 128 << 10;  // of activations, half of a small L2
+
+__m256i LoadWords(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+
+// 8 rows x 8 columns of weights, bytes
+struct Columns8 {
+  __m256i even, odd;
+};
+
+struct HalfGroup4 {
+  static constexpr int64_t kBytes = kStripGroupBytes4;
+
+  const uint8_t* words;
+  __m256 scale, min;
+
+  HalfGroup4(const uint8_t* group, int half)
+      : words(group + 64 + half * 32),
+        scale(LoadBfloat16x8(group + half * 16)),
+        min(LoadBfloat16x8(group + 32 + half * 16)) {}
+
+  Columns8 Load(int chunk) const {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i w = LoadWords(words + chunk * 64);
+    return {_mm256_and_si256(w, nibble), _mm256_and_si256(_mm256_srli_epi32(w, 4), nibble)};
+  }
+  static __m256i Add(__m256i sum16, __m256i q, __m256i code) {
+    return _mm256_add_epi16(sum16, _mm256_maddubs_epi16(q, code));
+  }
+  __m256 Dequantise(__m256i sum16, __m256 code_sum) const {
+    const __m256i sum = _mm256_madd_epi16(sum16, _mm256_set1_epi16(1));
+    return _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(sum), _mm256_mul_ps(min, code_sum));
+  }
+};
+
+struct HalfGroup8 {
+  static constexpr int64_t kBytes = kStripGroupBytes8;
+
+  const uint8_t* words;
+  __m256 scale;
+
+  HalfGroup8(const uint8_t* group, int half)
+      : words(group + 32 + half * 32), scale(LoadBfloat16x8(group + half * 16)) {}
+
+  Columns8 Load(int chunk) const {
+    const __m256i even_low =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+    const __m256i even_high =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(1, 3, 0, 2, 5, 7, 4, 6, 9, 11, 8, 10, 13, 15, 12, 14));
+    const __m256i first = LoadWords(words + chunk * 128), second = LoadWords(words + chunk * 128 + 64);
+    const __m256i even = _mm256_blend_epi16(_mm256_shuffle_epi8(first, even_low),    // columns 0 2 1 3
+                                            _mm256_shuffle_epi8(second, even_high),  // columns 5 7 4 6
+                                            0xaa);
+    const __m256i odd = _mm256_blend_epi16(_mm256_shuffle_epi8(first, even_high),  // columns 1 3 0 2
+                                           _mm256_shuffle_epi8(second, even_low),  // columns 4 6 5 7
+                                           0xaa);
+    return {even, odd};
+  }
+  // vpmaddubsw wants one operand unsigned: the sign of q goes to the code, and |-128| is 128 there.
+  static __m256i Add(__m256i sum, __m256i q, __m256i code) {
+    const __m256i sum16 = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(code, q));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
+  }
+  __m256 Dequantise(__m256i sum, __m256) const { return _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sum)); }
+};
+
+__m256i BroadcastCodes(const int8_t* code) {
+  int32_t four;
+  std::memcpy(&four, code, 4);
+  return _mm256_set1_epi32(four);
+}
+
+void Store(__m256 low, __m256 high, int64_t columns, float* y) {
+  if (columns == kStripRows) {
+    _mm256_storeu_ps(y, low);
+    _mm256_storeu_ps(y + 8, high);
+  } else {
+    alignas(32) float strip[kStripRows];
+    _mm256_store_ps(strip, low);
+    _mm256_store_ps(strip + 8, high);
+    std::copy_n(strip, columns, y);
+  }
+}
+
+// y = a w for kRows rows.  a [kRows, groups];  y: `columns` of 16 columns exist
+template <typename HalfGroup, int kRows>
+void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* strip, int64_t columns, float* y, int64_t ldy) {
+  __m256 total[2][kRows];
+#pragma GCC unroll 4
+  for (int m = 0; m < kRows; ++m) total[0][m] = total[1][m] = _mm256_setzero_ps();
+  for (int64_t g = 0; g < groups; ++g, ++a) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const HalfGroup w(strip + g * HalfGroup::kBytes, half);
+      __m256i sum[kRows];
+#pragma GCC unroll 4
+      for (int m = 0; m < kRows; ++m) sum[m] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+      for (int chunk = 0; chunk < 4; ++chunk) {
+        const Columns8 w8 = w.Load(chunk);
+#pragma GCC unroll 4
+        for (int m = 0; m < kRows; ++m) {
+          const int8_t* code = a[m * groups].code + chunk * 8;
+          sum[m] = HalfGroup::Add(sum[m], w8.even, BroadcastCodes(code));
+          sum[m] = HalfGroup::Add(sum[m], w8.odd, BroadcastCodes(code + 4));
+        }
+      }
+#pragma GCC unroll 4
+      for (int m = 0; m < kRows; ++m) {
+        const QuantizedGroup& x = a[m * groups];
+        total[half][m] =
+            _mm256_fmadd_ps(_mm256_set1_ps(x.scale), w.Dequantise(sum[m], _mm256_set1_ps(x.code_sum)), total[half][m]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < kRows; ++m) Store(total[0][m], total[1][m], columns, y + m * ldy);
+}
+
+template <typename HalfGroup>
+void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed, int64_t strip_begin,
+              int64_t strip_end, float* y, int64_t ldy) {
+  static_assert(kTileRows == 4);
+  constexpr decltype(&Tile<HalfGroup, 1>) kTiles[] = {Tile<HalfGroup, 1>, Tile<HalfGroup, 2>, Tile<HalfGroup, 3>,
+                                                      Tile<HalfGroup, 4>};
+  const int64_t groups = shape.groups();
+  const int64_t row_bytes = groups * static_cast<int64_t>(sizeof(QuantizedGroup));
+  const int64_t most_rows = std::max(kTileRows, kBlockBytes / row_bytes);
+  for (int64_t m0 = 0, block_rows; m0 < M; m0 += block_rows) {
+    block_rows = NextPart(M - m0, most_rows);
+    for (int64_t strip = strip_begin; strip < strip_end; ++strip) {
+      const int64_t n = strip * kStripRows;
+      const int64_t columns = std::min(kStripRows, shape.N - n);
+      for (int64_t m = m0, rows; m < m0 + block_rows; m += rows) {
+        rows = NextPart(m0 + block_rows - m, kTileRows);
+        kTiles[rows - 1](a + m * groups, groups, packed + strip * shape.strip_bytes(), columns, y + m * ldy + n, ldy);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void MatMulNBitsInt8Avx2(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed,
+                         int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy) {
+  (shape.bits == 4 ? Multiply<HalfGroup4> : Multiply<HalfGroup8>)(shape, a, M, packed, strip_begin, strip_end, y, ldy);
+}
+
+}  // namespace ryzen_npu_gemma::kernels

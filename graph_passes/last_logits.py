@@ -34,7 +34,7 @@ class LastLogits(FusionPass[ir.Node]):
             raise Decline("no head after a final norm makes the logits", node.op_type)
         above = norm.inputs[0].producer() if norm.inputs[0] is not None else None
         if above is not None and above.op_type == "Gather" and attribute(above, "axis", 0) == 1:
-            raise Decline("positions are gathered already", above.name)
+            raise Decline("positions are gathered already", above.outputs[0].name)
         return norm
 
     def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, ir.Node]]) -> None:

@@ -101,7 +101,7 @@ def _spelled(graph: ir.Graph, softmax: ir.Node) -> _Match:
     scores, scale = _unscaled(scores)
     product = scores.producer()
     if product is not None and product.op_type == "Tanh":
-        raise Decline("scores are capped", product.name)
+        raise Decline("scores are capped", product.outputs[0].name)
     if product is None or product.op_type != "MatMul" or product.inputs[0] is None:
         raise Decline("scores are not a product of queries and keys", scores.name)
     q, factor = _unscaled(product.inputs[0])
@@ -113,7 +113,7 @@ def _spelled(graph: ir.Graph, softmax: ir.Node) -> _Match:
     if guard is not None:
         choice = consumer(guard.outputs[0], ("Where",), "rows of NaN are not replaced")
         if scalar(choice.inputs[1]) != 0 or choice.inputs[2] is not weights or len(weights.consumers()) != 2:
-            raise Decline("rows of NaN are not made zero", choice.name)
+            raise Decline("rows of NaN are not made zero", choice.outputs[0].name)
         weights = choice.outputs[0]
     result = consumer(weights, ("MatMul",), "weights are not multiplied by values")
     v, value_scale = _cache(graph, result.inputs[1], q.shape[1], transposed=False)
@@ -136,12 +136,12 @@ def _without_past(graph: ir.Graph, node: ir.Node) -> _Match:
     if q is None or q.shape is None or len(q.shape) != 4 or not isinstance(q.shape[1], int):
         raise Decline("queries are not [1, heads, S, Dh]", q.shape if q is not None else None)
     if attribute(node, "is_causal", 0):
-        raise Decline("is_causal counts from the first key", node.name)
+        raise Decline("is_causal counts from the first key", node.outputs[0].name)
     (k, key_scale), (v, value_scale) = (_cache(graph, x, q.shape[1], transposed=False) for x in (keys, values))
     if (key_scale, value_scale) != (1, 1):
         raise Decline("keys or values are scaled", f"{key_scale}, {value_scale}")
     if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
-        raise Decline("more than y is read", node.name)
+        raise Decline("more than y is read", node.outputs[0].name)
     outputs = (node.outputs[0], k.present, v.present)
     return _Match(q, k.new, v.new, (k.past, v.past), mask, (0, 0), outputs, _attributes(node))
 
@@ -150,7 +150,7 @@ def _merged(node: ir.Node) -> _Match:
     q, k, v, mask, past_k, past_v = node.inputs[:6]
     query_heads, heads = attribute(node, "q_num_heads", 0), attribute(node, "kv_num_heads", 0)
     if q is None or k is None or v is None or past_k is None or past_v is None or len(node.outputs) < 3:
-        raise Decline("attention without a cache", node.name)
+        raise Decline("attention without a cache", node.outputs[0].name)
     for x, count in ((q, query_heads), (k, heads), (v, heads)):
         width = x.shape[2] if x.shape is not None and len(x.shape) == 3 else None
         if not isinstance(width, int) or count < 1 or width % count:
@@ -206,7 +206,7 @@ def _cache(graph: ir.Graph, operand: ir.Value | None, query_heads: int, *, trans
     concat = producer(value, "Concat", "keys or values are not past and new")
     axis, (past, new) = attribute(concat, "axis", 0), [*concat.inputs, None][:2]
     if len(concat.inputs) != 2 or axis not in (-2, 2) or past is None or new is None or not past.is_graph_input():
-        raise Decline("keys or values are not past and new", concat.name)
+        raise Decline("keys or values are not past and new", concat.outputs[0].name)
     call, present = Probe(graph, *_CALL), concat.outputs[0]
     _, heads, _, head_dim = [*call.input_shape(past), 0, 0, 0, 0][:4]
     if heads < 1 or head_dim < 1 or query_heads % heads:

@@ -121,8 +121,8 @@ def _divided(x: ir.Value, variance: ir.Value) -> ir.Value:
         if inverse.op_type == "Div" and inverse.inputs[0] is x:
             return inverse.outputs[0]
         if inverse.op_type == "Div" and (scalar(inverse.inputs[0]) != 1 or inverse.inputs[1] is not root.outputs[0]):
-            raise Decline("x is not divided by the root", inverse.name)
+            raise Decline("x is not divided by the root", inverse.outputs[0].name)
     product = consumer(inverse.outputs[0], ("Mul",), "x is not divided by the root")
     if other(product, inverse.outputs[0]) is not x:
-        raise Decline("x is not divided by the root", product.name)
+        raise Decline("x is not divided by the root", product.outputs[0].name)
     return product.outputs[0]

@@ -128,17 +128,17 @@ def _spelled(graph: ir.Graph, concat: ir.Node) -> _Match:
         raise Decline("not halves of one value", f"{x.name}, {same.name}")
     half = head_dim // 2
     if (low, high) == (range(half, head_dim), range(half)):
-        raise Decline("halves rotate the other way", concat.name)
+        raise Decline("halves rotate the other way", concat.outputs[0].name)
     if (low, high) != (range(half), range(half, head_dim)):
         raise Decline("not halves of one value", f"{low}, {high}")
     by_sin = consumer(concat.outputs[0], ("Mul",), "halves are not multiplied by a table")
     add = consumer(by_sin.outputs[0], ("Add",), "halves are not added to a product")
     by_cos = producer(other(add, by_sin.outputs[0]), "Mul", "halves are not added to a product")
     if x not in by_cos.inputs:
-        raise Decline("halves are not added to a product of x", by_cos.name)
+        raise Decline("halves are not added to a product of x", by_cos.outputs[0].name)
     cos, sin = other(by_cos, x), other(by_sin, concat.outputs[0])
     if cos is None or sin is None:
-        raise Decline("rotation without tables", concat.name)
+        raise Decline("rotation without tables", concat.outputs[0].name)
     for table in (cos, sin):
         if table.shape is None or table.shape[-1] != head_dim:
             raise Decline("table is not of the head's size", f"{table.name}: {table.shape}")

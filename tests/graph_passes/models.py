@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,14 @@ def session(model: ir.Model) -> ort.InferenceSession:
 
 def nodes(model: ir.Model, op_type: str) -> list[ir.Node]:
     return [node for node in model.graph if node.op_type == op_type]
+
+
+def written(text: str, changes: Mapping[str, str] = {}, **weights: np.ndarray) -> ir.Model:
+    """A model in ONNX's text form, after replacements in it; weights are the initializers that it does not declare."""
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    model = ir.from_onnx_text(text, initializers=[ir.tensor(array, name=name) for name, array in weights.items()])
+    for value in model.graph.initializers.values():
+        value.shape, value.dtype = ir.Shape(value.const_value.shape), value.const_value.dtype
+    return model

@@ -44,6 +44,7 @@ def exported(name: str) -> onnx.ModelProto:
         run_exporter(variant.exporter, hf_folder, output, *variant.options)
         model = onnx.load(output)
     _strip(model)
+    model.graph.name = Path(model.graph.name).name  # mobius names its graph by the path of its input
     for tensor in model.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
     return model

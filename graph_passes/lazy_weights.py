@@ -19,7 +19,7 @@ class Widened(ir.LazyTensor):
 
     def __init__(self, narrow: ir.TensorProtocol) -> None:
         self.narrow = narrow
-        super().__init__(self._widen, ir.DataType.FLOAT, ir.Shape(narrow.shape), name=narrow.name)
+        super().__init__(self._widen, ir.DataType.FLOAT, ir.Shape(narrow.shape.numpy()), name=narrow.name)
 
     def _widen(self) -> ir.TensorProtocol:
         return ir.Tensor(self.narrow.numpy().astype(np.float32), name=self.name)

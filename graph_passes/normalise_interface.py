@@ -44,15 +44,16 @@ def _symbols(graph: ir.Graph) -> dict[str, int | str]:
     """What the symbols of batch, S and past + S become."""
     inputs = {value.name: value for value in graph.inputs}
     names: dict[str, int | str] = {}
-    for name, length in (("input_ids", "sequence"), ("attention_mask", "total")):
+    lengths = {"input_ids": "sequence", "attention_mask": "total"}
+    for name, length in lengths.items():
         shape = inputs[name].shape if name in inputs else None
         if shape is None or len(shape) != 2:
             raise Decline(f"the model has no input {name} of two axes", ", ".join(map(str, inputs)))
         if isinstance(shape[0], int) and shape[0] != 1:
             raise Decline("batch is not 1", f"{name} {shape}")
-        for dim, new in zip(shape, (1, length), strict=True):
-            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
-                names[dim.value] = new
+        batch, tokens = (dim.value if isinstance(dim, ir.SymbolicDim) else None for dim in shape)
+        names |= {batch: 1} if batch is not None else {}
+        names |= {tokens: length} if tokens is not None else {}
     return names
 
 

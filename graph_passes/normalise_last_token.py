@@ -27,7 +27,8 @@ class NormaliseLastToken(FusionPass[ir.Value]):
 
     def is_candidate(self, node: ir.Node) -> bool:
         """A Gather of the scalar -1, or a Slice from -1 on, of float values."""
-        if node.domain != "" or node.op_type not in ("Gather", "Slice") or node.inputs[0].dtype != ir.DataType.FLOAT:
+        rows = node.inputs[0] if (node.domain, node.op_type) in (("", "Gather"), ("", "Slice")) else None
+        if rows is None or rows.dtype != ir.DataType.FLOAT:
             return False
         index = constant(node.inputs[1])
         return index is not None and index.ndim == (node.op_type == "Slice") and index.size == 1 and index.item() == -1
@@ -45,7 +46,8 @@ class NormaliseLastToken(FusionPass[ir.Value]):
             graph.register_initializer(last)
         for node, result in matches:
             gather = ir.node("Gather", [node.inputs[0], last], {"axis": 1}, name=node.name)
-            old = list(dict.fromkeys([node, result.producer()]))
+            maker = result.producer()
+            old = [node] if maker is None or maker is node else [node, maker]
             ir.convenience.replace_nodes_and_values(graph, node, old, [gather], [result], gather.outputs)
 
 

@@ -28,7 +28,8 @@ class NormalisePrecision(ir.passes.InPlacePass):
         modified = False
         for value in (*graph.inputs, *graph.initializers.values()):
             modified |= _widen_value(value)
-        for owner in (graph, *model.functions.values()):
+        owners: list[ir.Graph | ir.Function] = [graph, *model.functions.values()]
+        for owner in owners:
             for node in ir.traversal.RecursiveGraphIterator(owner):
                 modified |= _widen_node(node)
         modified |= _remove_casts(graph)

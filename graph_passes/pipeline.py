@@ -123,7 +123,7 @@ def fuse(
         TieHead(),
         *(weights if quantize else []),
         common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         DeclareOperators(),
         common.TopologicalSortPass(),
     ]

@@ -104,12 +104,12 @@ def cached_rope(cos: ir.Value, sin: ir.Value, head_dim: int) -> Rope:
     Raises:
         Decline: the tables are computed, or not those of any base and factor.
     """
-    tables = constant(cos), constant(sin)
-    if tables[0] is None or tables[1] is None:
+    cos_RD, sin_RD = constant(cos), constant(sin)
+    if cos_RD is None or sin_RD is None:
         raise Decline("RoPE tables are computed", cos.name)
-    if tables[0].shape != tables[1].shape or tables[0].ndim != 2 or tables[0].shape[1] != head_dim // 2:
-        raise Decline("RoPE tables are not [rows, Dh/2]", f"{cos.name}: {list(tables[0].shape)}")
-    cosine, sine = (table[:_CHECKED_ROWS].astype(np.float64) for table in tables)
+    if cos_RD.shape != sin_RD.shape or cos_RD.ndim != 2 or cos_RD.shape[1] != head_dim // 2:
+        raise Decline("RoPE tables are not [rows, Dh/2]", f"{cos.name}: {list(cos_RD.shape)}")
+    cosine, sine = (table[:_CHECKED_ROWS].astype(np.float64) for table in (cos_RD, sin_RD))
     rounding = _rounding(cosine)
     tolerance = max(_RELATIVE_ERROR, 2 * rounding)
     if len(cosine) < 2 or not np.abs(np.hypot(cosine, sine) - 1).max() < max(_RELATIVE_ERROR, rounding):

@@ -34,6 +34,6 @@ class SpecialiseDecode(ir.passes.FunctionalPass):
         for node in graph:
             if (node.domain, node.op_type) == (DOMAIN, "FlowQKV"):
                 node.op_type = "FlowKV"
-        common.RemoveUnusedFunctionsPass()(decode)
+        common.RemoveUnusedFunctionsPass()(decode)  # type: ignore[no-untyped-call]
         DeclareOperators()(decode)
         return ir.passes.PassResult(decode, True)

@@ -47,19 +47,19 @@ class SplitPackedProjections(FusionPass[_Match]):
         weights = [_weight(node, index) for index in range(1, len(node.inputs)) if node.inputs[index] is not None]
         if quantized and len(node.inputs) > 4:
             raise Decline("it has a g_idx or a bias", [value.name for value in node.inputs[4:] if value is not None])
-        N = int(attribute(node, "N", 0)) if quantized else weights[0].const_value.shape[-1]  # type: ignore[union-attr]
-        sizes = _split_sizes(reader, int(N)) if _is_split(reader) else _head_sizes(reader, int(N))
+        N = int(attribute(node, "N", 0)) if quantized else _dims(weights[0])[-1]
+        sizes = _split_sizes(reader, N) if _is_split(reader) else _head_sizes(reader, N)
         if sum(sizes) != N or min(sizes) < 1:
             raise Decline("the parts are not the whole", f"{sizes} of {N} columns")
         parts: dict[int, tuple[ir.Value, int, int]] = {}
         for index, value in enumerate(weights, 1):
-            shape = value.const_value.shape.numpy()  # type: ignore[union-attr]
+            shape = _dims(value)
             if not quantized and len(shape) != 2:
                 raise Decline("weights are not a matrix", list(shape))
             axis = 0 if quantized else 1
             if shape[axis] % N:
                 raise Decline("weights are not in rows of the result's columns", f"{value.name} {list(shape)}")
-            parts[index] = (value, axis, shape[axis] // int(N))
+            parts[index] = (value, axis, shape[axis] // N)
         return _Match(tuple(sizes), parts)
 
     def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, _Match]]) -> None:
@@ -100,6 +100,11 @@ def _weight(node: ir.Node, index: int) -> ir.Value:
     if value.const_value is None or not value.is_initializer():
         raise Decline("weights are computed", value.name)
     return value
+
+
+def _dims(weight: ir.Value) -> tuple[int, ...]:
+    assert weight.const_value is not None
+    return tuple(weight.const_value.shape.numpy())
 
 
 def _split_sizes(split: ir.Node, N: int) -> list[int]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from .graph_passes import q4nx
 from .graph_passes.quantizers import quantize_by_search
 from .graph_passes.requantise_matmul_nbits import RequantisedWeights
-from .sources import Source, SourceError
+from .sources import SourceError
 from .sources.affine_codes import AffineCodes
 
 __all__ = ["QUANTIZERS", "QuantizedTensor", "Quantizer", "kept_blocks", "requantised_tensor"]
@@ -48,6 +50,18 @@ class QuantizedTensor:
     nmse: float
 
 
+class Described(Protocol):
+    """What a quantizer asks of a source besides the weights."""
+
+    path: Path
+
+    def type_name(self, name: str) -> str:
+        """The encoding of a tensor in the file."""
+
+    def codes(self, name: str) -> AffineCodes | None:
+        """The 4-bit codes of a matrix that is stored as such."""
+
+
 class Quantizer:
     """The quantizer of one conversion, for `graph_passes.fuse`.
 
@@ -55,7 +69,7 @@ class Quantizer:
         tensors: what was done, by name, in the order of the model file.
     """
 
-    def __init__(self, source: Source, method: str, calibrated: Mapping[str, q4nx.ByteArray]) -> None:
+    def __init__(self, source: Described, method: str, calibrated: Mapping[str, q4nx.ByteArray]) -> None:
         self.tensors: dict[str, QuantizedTensor] = {}
         self._source, self._method, self._calibrated = source, method, calibrated
 

@@ -120,11 +120,12 @@ def main(args: argparse.Namespace) -> int:
     source = ExportedModel(args.source) if args.from_onnx else open_source(args.source)
     with output_folder(args.out) as folder:
         tokenizer = write_tokenizer(source, folder)
-        quantizer = Quantizer(source, args.quantizer, _calibrated(source, tokenizer, args))
+        calibrated = {} if isinstance(source, ExportedModel) else _calibrated(source, tokenizer, args)
+        quantizer = Quantizer(source, args.quantizer, calibrated)
         operators: dict[str, int] = {}
         requantised: list[QuantizedTensor] = []
         head = args.lm_head
-        if args.format == "q4nx":
+        if args.format == "q4nx" and not isinstance(source, ExportedModel):
             _write_q4nx(source, quantizer, folder, args)
         else:
             report, head = _write_models(source, quantizer, folder, args)

@@ -24,65 +24,49 @@ constexpr int64_t kBlockBytes = 128 << 10;  // of activations, half of a small L
 
 __m256i LoadWords(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 
-// 8 rows x 8 columns of weights, bytes
-struct Columns8 {
-  __m256i even, odd;
-};
-
-struct HalfGroup4 {
+struct Group4 {
   static constexpr int64_t kBytes = kStripGroupBytes4;
 
-  const uint8_t* words;
-  __m256 scale, min;
+  const uint8_t* group;
 
-  HalfGroup4(const uint8_t* group, int half)
-      : words(group + 64 + half * 32),
-        scale(LoadBfloat16x8(group + half * 16)),
-        min(LoadBfloat16x8(group + 32 + half * 16)) {}
-
-  Columns8 Load(int chunk) const {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    const __m256i w = LoadWords(words + chunk * 64);
-    return {_mm256_and_si256(w, nibble), _mm256_and_si256(_mm256_srli_epi32(w, 4), nibble)};
+  // 8 rows x 4 columns: the even (parity 0) or odd ones of 8
+  __m256i Load(int half, int chunk, int parity) const {
+    const __m256i w = LoadWords(group + 64 + chunk * 64 + half * 32);
+    return _mm256_and_si256(parity == 0 ? w : _mm256_srli_epi32(w, 4), _mm256_set1_epi8(15));
   }
   static __m256i Add(__m256i sum16, __m256i q, __m256i code) {
     return _mm256_add_epi16(sum16, _mm256_maddubs_epi16(q, code));
   }
-  __m256 Dequantise(__m256i sum16, __m256 code_sum) const {
-    const __m256i sum = _mm256_madd_epi16(sum16, _mm256_set1_epi16(1));
-    return _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(sum), _mm256_mul_ps(min, code_sum));
+  __m256 Dequantise(int half, __m256i sum16, __m256 code_sum) const {
+    const __m256 sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
+    const __m256 min_term = _mm256_mul_ps(LoadBfloat16x8(group + 32 + half * 16), code_sum);
+    return _mm256_fmadd_ps(LoadBfloat16x8(group + half * 16), sum, min_term);
   }
 };
 
-struct HalfGroup8 {
+struct Group8 {
   static constexpr int64_t kBytes = kStripGroupBytes8;
 
-  const uint8_t* words;
-  __m256 scale;
+  const uint8_t* group;
 
-  HalfGroup8(const uint8_t* group, int half)
-      : words(group + 32 + half * 32), scale(LoadBfloat16x8(group + half * 16)) {}
-
-  Columns8 Load(int chunk) const {
-    const __m256i even_low =
+  __m256i Load(int half, int chunk, int parity) const {
+    const __m256i even_first =
         _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
-    const __m256i even_high =
+    const __m256i odd_first =
         _mm256_broadcastsi128_si256(_mm_setr_epi8(1, 3, 0, 2, 5, 7, 4, 6, 9, 11, 8, 10, 13, 15, 12, 14));
-    const __m256i first = LoadWords(words + chunk * 128), second = LoadWords(words + chunk * 128 + 64);
-    const __m256i even = _mm256_blend_epi16(_mm256_shuffle_epi8(first, even_low),    // columns 0 2 1 3
-                                            _mm256_shuffle_epi8(second, even_high),  // columns 5 7 4 6
-                                            0xaa);
-    const __m256i odd = _mm256_blend_epi16(_mm256_shuffle_epi8(first, even_high),  // columns 1 3 0 2
-                                           _mm256_shuffle_epi8(second, even_low),  // columns 4 6 5 7
-                                           0xaa);
-    return {even, odd};
+    const uint8_t* words = group + 32 + chunk * 128 + half * 32;
+    const __m256i low = _mm256_shuffle_epi8(LoadWords(words), parity == 0 ? even_first : odd_first);
+    const __m256i high = _mm256_shuffle_epi8(LoadWords(words + 64), parity == 0 ? odd_first : even_first);
+    return _mm256_blend_epi16(low, high, 0xaa);  // the upper half of each word from columns 4..7
   }
   // vpmaddubsw wants one operand unsigned: the sign of q goes to the code, and |-128| is 128 there.
   static __m256i Add(__m256i sum, __m256i q, __m256i code) {
     const __m256i sum16 = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(code, q));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
   }
-  __m256 Dequantise(__m256i sum, __m256) const { return _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sum)); }
+  __m256 Dequantise(int half, __m256i sum, __m256) const {
+    return _mm256_mul_ps(LoadBfloat16x8(group + half * 16), _mm256_cvtepi32_ps(sum));
+  }
 };
 
 __m256i BroadcastCodes(const int8_t* code) {
@@ -104,33 +88,39 @@ void Store(__m256 low, __m256 high, int64_t columns, float* y) {
 }
 
 // y = a w for kRows rows.  a [kRows, groups];  y: `columns` of 16 columns exist
-template <typename HalfGroup, int kRows>
+template <typename Group, int kRows>
 void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* strip, int64_t columns, float* y, int64_t ldy) {
   __m256 total[2][kRows];
 #pragma GCC unroll 4
   for (int m = 0; m < kRows; ++m) total[0][m] = total[1][m] = _mm256_setzero_ps();
   for (int64_t g = 0; g < groups; ++g, ++a) {
+    const Group w{strip + g * Group::kBytes};
+    __m256i sum[2][kRows];
+#pragma GCC unroll 4
+    for (int m = 0; m < kRows; ++m) sum[0][m] = sum[1][m] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int chunk = 0; chunk < 4; ++chunk) {
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
-      const HalfGroup w(strip + g * HalfGroup::kBytes, half);
-      __m256i sum[kRows];
-#pragma GCC unroll 4
-      for (int m = 0; m < kRows; ++m) sum[m] = _mm256_setzero_si256();
-#pragma GCC unroll 4
-      for (int chunk = 0; chunk < 4; ++chunk) {
-        const Columns8 w8 = w.Load(chunk);
+      for (int parity = 0; parity < 2; ++parity) {
+        const __m256i w_low = w.Load(0, chunk, parity);
+        const __m256i w_high = w.Load(1, chunk, parity);
 #pragma GCC unroll 4
         for (int m = 0; m < kRows; ++m) {
-          const int8_t* code = a[m * groups].code + chunk * 8;
-          sum[m] = HalfGroup::Add(sum[m], w8.even, BroadcastCodes(code));
-          sum[m] = HalfGroup::Add(sum[m], w8.odd, BroadcastCodes(code + 4));
+          const __m256i code = BroadcastCodes(a[m * groups].code + chunk * 8 + parity * 4);
+          sum[0][m] = Group::Add(sum[0][m], w_low, code);
+          sum[1][m] = Group::Add(sum[1][m], w_high, code);
+          // Says that the sums are wanted here: GCC would put the additions off, and spill what is to be added.
+          asm("" : "+x"(sum[0][m]), "+x"(sum[1][m]));
         }
       }
+    }
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
 #pragma GCC unroll 4
       for (int m = 0; m < kRows; ++m) {
         const QuantizedGroup& x = a[m * groups];
-        total[half][m] =
-            _mm256_fmadd_ps(_mm256_set1_ps(x.scale), w.Dequantise(sum[m], _mm256_set1_ps(x.code_sum)), total[half][m]);
+        const __m256 value = w.Dequantise(half, sum[half][m], _mm256_set1_ps(x.code_sum));
+        total[half][m] = _mm256_fmadd_ps(_mm256_set1_ps(x.scale), value, total[half][m]);
       }
     }
   }
@@ -138,12 +128,11 @@ void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* strip, int64_t
   for (int m = 0; m < kRows; ++m) Store(total[0][m], total[1][m], columns, y + m * ldy);
 }
 
-template <typename HalfGroup>
+template <typename Group>
 void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed, int64_t strip_begin,
               int64_t strip_end, float* y, int64_t ldy) {
   static_assert(kTileRows == 4);
-  constexpr decltype(&Tile<HalfGroup, 1>) kTiles[] = {Tile<HalfGroup, 1>, Tile<HalfGroup, 2>, Tile<HalfGroup, 3>,
-                                                      Tile<HalfGroup, 4>};
+  constexpr decltype(&Tile<Group, 1>) kTiles[] = {Tile<Group, 1>, Tile<Group, 2>, Tile<Group, 3>, Tile<Group, 4>};
   const int64_t groups = shape.groups();
   const int64_t row_bytes = groups * static_cast<int64_t>(sizeof(QuantizedGroup));
   const int64_t most_rows = std::max(kTileRows, kBlockBytes / row_bytes);
@@ -164,7 +153,7 @@ void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const
 
 void MatMulNBitsInt8Avx2(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed,
                          int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy) {
-  (shape.bits == 4 ? Multiply<HalfGroup4> : Multiply<HalfGroup8>)(shape, a, M, packed, strip_begin, strip_end, y, ldy);
+  (shape.bits == 4 ? Multiply<Group4> : Multiply<Group8>)(shape, a, M, packed, strip_begin, strip_end, y, ldy);
 }
 
 }  // namespace ryzen_npu_gemma::kernels

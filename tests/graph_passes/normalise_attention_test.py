@@ -20,7 +20,8 @@ attend (float[1, 4, S, 8] q, float[1, 2, S, 8] k, float[1, 2, S, 8] v,
         float[1, 2, P, 8] past_k, float[1, 2, P, 8] past_v, bool[1, 1, S, T] seen, float[1, 1, S, T] added)
     => (float[1, 4, S, 8] y, float[1, 2, T, 8] present_k, float[1, 2, T, 8] present_v)
 <float root = {0.5}, float half = {0.5}, float two = {2.0}, float zero = {0.0}, float low = {-3.4e38},
- int64[1] axis = {2}, int64[5] repeats = {1, 2, 2, 1, 1}, int64[4] merged = {1, 4, -1, 8}, int64[4] tiles = {1, 2, 1, 1}>
+ int64[1] axis = {2}, int64[5] repeats = {1, 2, 2, 1, 1}, int64[4] merged = {1, 4, -1, 8},
+ int64[4] tiles = {1, 2, 1, 1}>
 """
 CACHES = """
     present_k = Concat <axis = -2> (past_k, k)

@@ -64,7 +64,7 @@ def write_q4nx_folder(
 def _data(source: Source, quantizer: Quantizer, bits: dict[str, int], name: str) -> Iterator[bytes | memoryview]:
     if name == _HEAD:
         yield quantizer(_EMBEDDING, lambda: source.tensor(_EMBEDDING), bits[_EMBEDDING]).data
-    elif name == _EMBEDDING:  # what the head holds, so that both say the same
+    elif name == _EMBEDDING:  # the original's rows, scaled: FastFlowLM looks them up as they are
         scale = np.float32(math.sqrt(source.config.hidden_size))
         yield q4nx.to_bfloat16(source.tensor(name) * scale).data
     elif name in bits:

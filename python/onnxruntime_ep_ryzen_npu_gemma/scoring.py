@@ -99,8 +99,14 @@ def summary(scores: Scores) -> dict[str, Any]:
 
     Returns:
         perplexity, perplexity_se, ppl_second_half, tokens; with a reference also reference_perplexity, ln_increase
-        (of the perplexity, with the error of the paired difference), kl_mean, kl_p999, top1, top5.
+        (of the perplexity, with the error of the paired difference), kl_mean, kl_p999, top1, top5. None for what a
+        few positions cannot tell.
     """
+    figures = _figures(scores)
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
+
+
+def _figures(scores: Scores) -> dict[str, Any]:
     nll, error = _mean(scores.nll)
     result: dict[str, Any] = {
         "tokens": len(scores.nll),
@@ -139,7 +145,7 @@ def _pick(values_TV: np.ndarray, columns_T: np.ndarray) -> np.ndarray:
 
 
 def _mean(values_T: np.ndarray) -> tuple[float, float]:
-    """The mean and its standard error; NaN for what too few values do not give."""
+    """The mean and its standard error; NaN for what too few values cannot tell."""
     if len(values_T) == 0:
         return math.nan, math.nan
     values = values_T.astype(np.float64)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes import q4nx
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes.q4nx import AnyArray, FloatArray
@@ -47,7 +49,7 @@ class Fit:
             kept: codes that the source has; rows where they, improved, are better than new ones take them.
         """
         bounds = [slice(first, first + _ROWS) for first in range(0, len(w_NK), _ROWS)]
-        with ThreadPoolExecutor() as pool:
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             parts = list(pool.map(lambda rows: self._rows(w_NK[rows], _start(kept, rows)), bounds))
         scale_NG, min_NG, q_NK = (np.concatenate(part) for part in zip(*parts, strict=True))
         q4nx.check_grids(w_NK, scale_NG, min_NG, 0)

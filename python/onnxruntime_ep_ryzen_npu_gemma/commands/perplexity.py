@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -108,6 +109,7 @@ def _window_scores(model: AllLogitsModel, reference: AllLogitsModel | None, ids:
 
 
 def _text(result: dict[str, Any]) -> str:
+    result = {name: math.nan if value is None else value for name, value in result.items()}
     lines = [
         f"perplexity  {result['perplexity']:.4f} ± {result['perplexity_se']:.4f}  ({result['tokens']} tokens, "
         f"second half of the windows {result['ppl_second_half']:.4f})"

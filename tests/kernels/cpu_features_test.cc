@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/matmul_nbits/matmul_nbits.h"
+#include "kernels/matmul_nbits_int8/matmul_nbits_int8.h"
 
 namespace ryzen_npu_gemma::kernels {
 namespace {
@@ -25,12 +26,18 @@ TEST(FirstSupportedTest, PassesOverRowsThatItDoesNotRun) {
   EXPECT_EQ(FirstSupported(rows)(), 2);
 }
 
-TEST(SelectTest, AnAvx2MachineRunsTheAvx2Row) {
+TEST(SelectTest, AMachineRunsTheRowOfItsBestInstructionSet) {
 #ifdef __x86_64__
-  if ((CpuFeatures() & kAvx2) == 0) {
-    EXPECT_EQ(SelectMatMulNBits(), MatMulNBitsReference);
-  } else {
+  if (CpuFeatures() & kAvx512Vnni) {
+    EXPECT_TRUE(CpuFeatures() & kAvx2);  // kernels of the former call those of the latter
+    EXPECT_EQ(SelectMatMulNBits(), MatMulNBitsAvx512Vnni);
+    EXPECT_EQ(SelectMatMulNBitsInt8(), MatMulNBitsInt8Avx512Vnni);
+  } else if (CpuFeatures() & kAvx2) {
     EXPECT_EQ(SelectMatMulNBits(), MatMulNBitsAvx2);
+    EXPECT_EQ(SelectMatMulNBitsInt8(), MatMulNBitsInt8Avx2);
+  } else {
+    EXPECT_EQ(SelectMatMulNBits(), MatMulNBitsReference);
+    EXPECT_EQ(SelectMatMulNBitsInt8(), MatMulNBitsInt8Reference);
   }
 #else
   EXPECT_EQ(SelectMatMulNBits(), MatMulNBitsReference);

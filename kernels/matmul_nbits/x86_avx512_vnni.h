@@ -1,0 +1,78 @@
+// A strip for vpdpbusd: its 16 rows are the 16 lanes of a register, and one instruction adds four columns to each.
+// Included only by files that are compiled for AVX-512 F, BW, VL and VNNI.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/matmul_nbits/matmul_nbits.h"
+
+namespace ryzen_npu_gemma::kernels::avx512 {
+
+inline __m512 LoadBfloat16x16(const uint8_t* p) {
+  const __m256i h = _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+inline __m512i BroadcastCodes(const int8_t* code) {
+  int32_t four;
+  std::memcpy(&four, code, 4);
+  return _mm512_set1_epi32(four);
+}
+
+// 16 rows x 8 columns of weights as unsigned bytes: columns 0, 2, 4, 6 and 1, 3, 5, 7, the order of CodePosition.
+struct Columns8 {
+  __m512i even, odd;
+};
+
+struct Group4 {
+  static constexpr int64_t kBytes = kStripGroupBytes4;
+
+  const uint8_t* words;
+  __m512 scale, min;
+
+  explicit Group4(const uint8_t* group)
+      : words(group + 64), scale(LoadBfloat16x16(group)), min(LoadBfloat16x16(group + 32)) {}
+
+  Columns8 Load(int chunk) const {
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512i w = _mm512_load_si512(words + chunk * 64);
+    return {_mm512_and_si512(w, nibble), _mm512_and_si512(_mm512_srli_epi32(w, 4), nibble)};
+  }
+  // From the sum of bytes times codes to that of weights times codes.
+  __m512 Dequantise(__m512 sum, __m512 code_sum) const {
+    return _mm512_fmadd_ps(scale, sum, _mm512_mul_ps(min, code_sum));
+  }
+};
+
+// A byte is the weight's code + 128, which is the code with its sign bit turned over.
+struct Group8 {
+  static constexpr int64_t kBytes = kStripGroupBytes8;
+
+  const uint8_t* words;
+  __m512 scale;
+
+  explicit Group8(const uint8_t* group) : words(group + 32), scale(LoadBfloat16x16(group)) {}
+
+  Columns8 Load(int chunk) const {
+    const __m512i sign = _mm512_set1_epi8(-128);
+    const __m512i first = _mm512_xor_si512(_mm512_loadu_si512(words + chunk * 128), sign);
+    const __m512i second = _mm512_xor_si512(_mm512_loadu_si512(words + chunk * 128 + 64), sign);
+    const __m512i even_first =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+    const __m512i odd_first =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(1, 3, 0, 2, 5, 7, 4, 6, 9, 11, 8, 10, 13, 15, 12, 14));
+    const __m512i low = _mm512_shuffle_epi8(first, even_first);   // columns 0 2 1 3
+    const __m512i high = _mm512_shuffle_epi8(second, odd_first);  // columns 5 7 4 6
+    constexpr __mmask32 kUpperHalves = 0xaaaaaaaa;
+    return {_mm512_mask_blend_epi16(kUpperHalves, low, high),
+            _mm512_mask_blend_epi16(kUpperHalves, _mm512_rol_epi32(low, 16), _mm512_rol_epi32(high, 16))};
+  }
+  __m512 Dequantise(__m512 sum, __m512 code_sum) const {
+    return _mm512_mul_ps(scale, _mm512_fnmadd_ps(_mm512_set1_ps(128.0f), code_sum, sum));
+  }
+};
+
+}  // namespace ryzen_npu_gemma::kernels::avx512

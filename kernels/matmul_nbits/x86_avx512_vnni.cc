@@ -8,6 +8,7 @@
 #include "kernels/matmul_nbits/x86_avx512_vnni.h"
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 #include <limits>
 
@@ -33,35 +34,41 @@ struct LimbGroup {
   float code_sum;  // bits = 4, for the min term
 };
 
-LimbGroup Prepare(const float* x, int bits) {
+inline void PrepareGroup(const float* x, int bits, LimbGroup& group) {
   const __m512 x16[2] = {_mm512_loadu_ps(x), _mm512_loadu_ps(x + 16)};
-  LimbGroup group = {};
-  const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x16[0]), _mm512_abs_ps(x16[1])));
-  const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
-  if ((_mm512_cmp_ps_mask(_mm512_abs_ps(x16[0]), infinity, _CMP_NLT_UQ) |
-       _mm512_cmp_ps_mask(_mm512_abs_ps(x16[1]), infinity, _CMP_NLT_UQ)) != 0) {
-    group.scale = std::numeric_limits<float>::quiet_NaN();
-    return group;
+  // As integers the bits of |x| grow with |x|, and those of infinity and NaN are the largest.
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  const __m512i largest = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(x16[0]), magnitude),
+                                           _mm512_and_si512(_mm512_castps_si512(x16[1]), magnitude));
+  const auto max = std::bit_cast<float>(_mm512_reduce_max_epi32(largest));
+  if (!(max >= kSmallestMagnitude && max <= std::numeric_limits<float>::max())) {
+    group = {};
+    if (!(max < kSmallestMagnitude)) group.scale = std::numeric_limits<float>::quiet_NaN();
+    return;
   }
-  if (max < kSmallestMagnitude) return group;
   group.scale = max / kLargest;
   const __m512 inverse = _mm512_set1_ps(kLargest / max);
   __m512i rest[2];
   for (int i = 0; i < 2; ++i) rest[i] = _mm512_cvtps_epi32(_mm512_mul_ps(x16[i], inverse));
-  if (bits == 4) group.code_sum = static_cast<float>(_mm512_reduce_add_epi32(_mm512_add_epi32(rest[0], rest[1])));
+  const int32_t sum = bits == 4 ? _mm512_reduce_add_epi32(_mm512_add_epi32(rest[0], rest[1])) : 0;
+  group.code_sum = static_cast<float>(sum);
   const __m256i even_first =
       _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
   for (int l = 0; l < kLimbs; ++l) {
     const __m256i bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(rest[1]), _mm512_cvtepi32_epi8(rest[0]));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(group.limb[l]), _mm256_shuffle_epi8(bytes, even_first));
+    group.start[l] = 0;
     if (bits == 8) {
-      const __m256i sum = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(-128), bytes);
-      group.start[l] = -_mm512_reduce_add_epi32(_mm512_zextsi256_si512(sum));
+      const __m256i sum128 = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(-128), bytes);
+      group.start[l] = -_mm512_reduce_add_epi32(_mm512_zextsi256_si512(sum128));
     }
     // The byte just taken is signed: rounding to nearest leaves the rest.
     for (int i = 0; i < 2; ++i) rest[i] = _mm512_srai_epi32(_mm512_add_epi32(rest[i], _mm512_set1_epi32(128)), 8);
   }
-  return group;
+}
+
+void Prepare(const float* x, int64_t groups, int bits, LimbGroup* limbs) {
+  for (int64_t g = 0; g < groups; ++g) PrepareGroup(x + g * 32, bits, limbs[g]);
 }
 
 // A strip's share of y for kRows rows.  a [kRows, kColumns/32]
@@ -107,9 +114,7 @@ void Multiply(const NBitsShape& shape, const float* a, int64_t lda, const uint8_
   LimbGroup limbs[kRows][kColumns / 32];
   for (int64_t k = 0; k < shape.K; k += kColumns) {
     const int64_t groups = std::min(kColumns, shape.K - k) / 32;
-    for (int m = 0; m < kRows; ++m) {
-      for (int64_t g = 0; g < groups; ++g) limbs[m][g] = Prepare(a + m * lda + k + g * 32, shape.bits);
-    }
+    for (int m = 0; m < kRows; ++m) Prepare(a + m * lda + k, groups, shape.bits, limbs[m]);
     for (int64_t strip = strip_begin; strip < strip_end; ++strip) {
       __m512 total[kRows];
       Strip<Group, kRows>(limbs, groups, packed + strip * shape.strip_bytes() + k / 32 * Group::kBytes, total);

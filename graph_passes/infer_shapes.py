@@ -12,11 +12,9 @@ __all__ = ["ALL_ROWS", "NEW_ROWS", "PAST_ROWS", "InferShapes"]
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
-from onnxscript import optimizer
 
-from .fold_constants import MAX_ELEMENTS, reads_weights
+from .folding import fold
 from .fusion_pass import attribute, constant, integers
 from .opset import DOMAIN
 from .probe import Probe
@@ -25,6 +23,7 @@ from .probe import Probe
 NEW_ROWS, PAST_ROWS, ALL_ROWS = "rows.new", "rows.past", "rows.all"
 _PASTS, _TOKENS = (37, 101), (5, 11)  # within a RoPE table of 128 rows; every length differs between the calls
 _MAX_CONSTANT = 8  # elements of a shape
+_MAX_FOLDED = 1 << 13  # elements; position arithmetic is that small
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,24 +85,8 @@ def _run(model: ir.Model, call: Probe) -> dict[str | None, _Known]:
     for node in clone.graph:
         for value in node.outputs:
             value.shape = None
-    optimizer.fold_constants(
-        clone,
-        onnx_shape_inference=True,
-        input_size_limit=MAX_ELEMENTS,
-        output_size_limit=MAX_ELEMENTS,
-        should_fold=_is_shape_arithmetic,
-    )
+    fold(clone, _MAX_FOLDED, infer_shapes=True)
     return {name: _known(value) for name, value in ir.convenience.create_value_mapping(clone.graph).items()}
-
-
-def _is_shape_arithmetic(node: ir.Node) -> bool | None:
-    """True for a small ConstantOfShape, which is not folded otherwise; None leaves a node to the usual rules."""
-    if reads_weights(node):
-        return False
-    if node.op_type != "ConstantOfShape" or node.inputs[0] is None:
-        return None
-    shape = constant(node.inputs[0])
-    return None if shape is None or np.prod(shape, dtype=np.float64) > MAX_ELEMENTS else True
 
 
 def _known(value: ir.Value) -> _Known:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript import optimizer
 
+from .folding import fold
 from .fusion_pass import Decline
 
 _MAX_NODES = 400  # of the part that makes a mask; a spelled-out one has under a hundred
@@ -46,13 +46,7 @@ class Probe:
             part.register_initializer(value)
         part.inputs.clear()
         try:
-            optimizer.fold_constants(
-                ir.Model(part, ir_version=10),
-                onnx_shape_inference=False,
-                input_size_limit=_MAX_ELEMENTS,
-                output_size_limit=_MAX_ELEMENTS,
-                should_fold=lambda _: True,
-            )
+            fold(ir.Model(part, ir_version=10), _MAX_ELEMENTS)
         except RuntimeError as error:
             raise Decline("this part of the graph cannot be evaluated", error) from error
         arrays = []

@@ -75,10 +75,14 @@ def _first_difference(table_VH: ir.TensorProtocol, copy_HV: ir.TensorProtocol) -
         table_VH, copy_HV = table_VH.narrow, copy_HV.narrow
     if table_VH.dtype != copy_HV.dtype:
         return 0
-    ours, theirs = table_VH.numpy(), copy_HV.numpy()
-    step = max(1, _SLAB_ELEMENTS // ours.shape[1])
-    for first in range(0, len(ours), step):
-        same = (ours[first : first + step] == theirs[:, first : first + step].T).all(axis=1)
+    rows = int(table_VH.shape.numpy()[0])
+    step = max(1, _SLAB_ELEMENTS * rows // table_VH.size)
+    for first in range(0, rows, step):
+        slab = slice(first, first + step)
+        same = (table_VH.numpy()[slab] == copy_HV.numpy()[:, slab].T).all(axis=1)
+        for tensor in (table_VH, copy_HV):
+            if isinstance(tensor, ir.ExternalTensor):
+                tensor.release()  # mapped pages count as this process's memory
         if not same.all():
             return first + int(np.argmin(same))
     return None

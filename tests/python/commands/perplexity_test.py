@@ -83,7 +83,7 @@ def test_text_for_people(
     ep_library: str, all_logits_folder: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["perplexity", str(all_logits_folder), str(text), "--windows", "1"]) == 0
-    out, err = capsys.readouterr()
+    out = capsys.readouterr().out
     assert out.startswith("perplexity  ")
     assert "255 tokens" in out
     assert "KL" not in out

@@ -18,16 +18,19 @@ __all__ = ["genai_config"]
 _DEFAULT_MAX_LENGTH = 4096
 
 
-def genai_config(config: Gemma3TextConfig, eos_token_ids: list[int]) -> dict[str, Any]:
+def genai_config(
+    config: Gemma3TextConfig, eos_token_ids: list[int], split: tuple[str, str] | None = None
+) -> dict[str, Any]:
     """The content of genai_config.json for model.onnx, with the defaults of `generate`.
 
     Args:
         config: the model's configuration.
         eos_token_ids: ids that end a generation.
+        split: the graphs for prompts and for single tokens, which genai runs in model.onnx's place.
     """
     return {
         "model": {
-            "type": "gemma3_text",
+            "type": "gemma3_text" if split is None else "decoder-pipeline",
             "bos_token_id": config.bos_token_id,
             "eos_token_id": eos_token_ids,
             "pad_token_id": config.pad_token_id,
@@ -41,6 +44,7 @@ def genai_config(config: Gemma3TextConfig, eos_token_ids: list[int]) -> dict[str
                 "num_attention_heads": config.num_heads,
                 "num_key_value_heads": config.num_kv_heads,
                 "num_hidden_layers": config.num_layers,
+                **({"pipeline": [_pipeline(config.num_layers, *split)]} if split is not None else {}),
                 "inputs": {
                     "input_ids": "input_ids",
                     "attention_mask": "attention_mask",
@@ -70,4 +74,17 @@ def genai_config(config: Gemma3TextConfig, eos_token_ids: list[int]) -> dict[str
             "early_stopping": True,
             "past_present_share_buffer": True,
         },
+    }
+
+
+def _pipeline(layers: int, prefill: str, decode: str) -> dict[str, Any]:
+    """The two stages of a split model, of which genai runs one a call."""
+    caches = [f"{layer}.{kind}" for layer in range(layers) for kind in ("key", "value")]
+    ports = {
+        "inputs": ["input_ids", "attention_mask", *(f"past_key_values.{cache}" for cache in caches)],
+        "outputs": ["logits", *(f"present.{cache}" for cache in caches)],
+    }
+    return {
+        "prefill": {"filename": prefill, **ports, "run_on_prompt": True, "run_on_token_gen": False},
+        "decode": {"filename": decode, **ports, "run_on_prompt": False, "run_on_token_gen": True},
     }

@@ -57,7 +57,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--split",
         action="store_true",
-        help=f"also write {_PREFILL} and {_DECODE}, the latter for one token a call, over the same weights",
+        help=f"also write {_PREFILL} and {_DECODE}, the latter for one token a call, over the same weights; genai runs "
+        "these two",
     )
     parser.add_argument(
         "--kv", choices=("f16", "f32"), default="f16", help="type of the KV cache (default %(default)s)"
@@ -130,7 +131,7 @@ def main(args: argparse.Namespace) -> int:
         else:
             report, head = _write_models(source, quantizer, folder, args)
             operators, requantised = report.counts, [requantised_tensor(weights) for weights in report.requantised]
-            _write_genai_config(source, tokenizer, folder)
+            _write_genai_config(source, tokenizer, folder, args)
     tensors = [*quantizer.tensors.values(), *requantised]
     if args.report is not None:
         write_table(tensors, args.report)
@@ -192,12 +193,13 @@ def _write_q4nx(source: Source, quantizer: Quantizer, folder: Path, args: argpar
         write_q4nx_folder(source, quantizer, _HEAD_BITS[args.lm_head], folder, progress.update)
 
 
-def _write_genai_config(source: _Source, tokenizer: Tokenizer, folder: Path) -> None:
+def _write_genai_config(source: _Source, tokenizer: Tokenizer, folder: Path, args: argparse.Namespace) -> None:
     from onnxruntime_ep_ryzen_npu_gemma.genai_config import genai_config
 
     end_of_turn = tokenizer.token_to_id("<end_of_turn>")
     ends = {*source.config.eos_token_ids} | ({end_of_turn} if end_of_turn is not None else set())
-    text = json.dumps(genai_config(source.config, sorted(ends)), indent=2)
+    split = (_PREFILL, _DECODE) if args.split else None
+    text = json.dumps(genai_config(source.config, sorted(ends), split), indent=2)
     (folder / _GENAI).write_text(text + "\n", encoding="utf-8")
 
 

@@ -99,6 +99,15 @@ def test_split_is_over_one_data_file(folder: Path, tmp_path: Path) -> None:
     assert len(places["model.onnx"]) >= 7 * LAYERS + 1
     assert all(place == places["model.onnx"] for place in places.values())
     assert ops == {name: {"FlowKV" if name == "decode.onnx" else "FlowQKV"} for name in ops}
+    model = json.loads((out / "genai_config.json").read_text())["model"]
+    [stages] = model["decoder"]["pipeline"]
+    assert model["type"] == "decoder-pipeline"
+    for stage, on_prompt in (("prefill", True), ("decode", False)):
+        graph = onnx.load(out / stages[stage]["filename"], load_external_data=False).graph
+        assert stages[stage]["filename"] == f"{stage}.onnx"
+        assert (stages[stage]["run_on_prompt"], stages[stage]["run_on_token_gen"]) == (on_prompt, not on_prompt)
+        assert sorted(stages[stage]["inputs"]) == sorted(value.name for value in graph.input)
+        assert sorted(stages[stage]["outputs"]) == sorted(value.name for value in graph.output)
     prefill, decode = (
         ort.InferenceSession(out / f"{name}.onnx", providers=["CPUExecutionProvider"]) for name in ("prefill", "decode")
     )

@@ -19,8 +19,8 @@ from .fusion_pass import attribute, constant, integers
 from .opset import DOMAIN
 from .probe import Probe
 
-# Names of the dimensions that are lengths of a call, and of the values that hold them.
-NEW_ROWS, PAST_ROWS, ALL_ROWS = "rows.new", "rows.past", "rows.all"
+# Names of the dimensions that are lengths of a call, as `normalise_interface` has them.
+NEW_ROWS, PAST_ROWS, ALL_ROWS = "sequence", "past", "total"
 _PASTS, _TOKENS = (37, 101), (5, 11)  # within a RoPE table of 128 rows; every length differs between the calls
 _MAX_CONSTANT = 8  # elements of a shape
 _MAX_FOLDED = 1 << 13  # elements; position arithmetic is that small
@@ -153,16 +153,17 @@ def _from_inputs(graph: ir.Graph, node: ir.Node, shape: ir.Shape | None) -> bool
 
 def _length(graph: ir.Graph, reader: ir.Node, name: str) -> ir.Value:
     """One of the lengths of a call, int64 [1], computed before `reader`, which is the first to want it."""
-    known = next((value for node in graph for value in node.outputs if value.name == name), None)
+    value_name = f"length.{name}"
+    known = next((value for node in graph for value in node.outputs if value.name == value_name), None)
     if known is not None:
         return known
     if name == PAST_ROWS:
-        node = ir.node("Sub", [_length(graph, reader, ALL_ROWS), _length(graph, reader, NEW_ROWS)], name=name)
+        node = ir.node("Sub", [_length(graph, reader, ALL_ROWS), _length(graph, reader, NEW_ROWS)], name=value_name)
     else:
         owner = {NEW_ROWS: "input_ids", ALL_ROWS: "attention_mask"}[name]
         source = next(value for value in graph.inputs if value.name == owner)
-        node = ir.node("Shape", [source], {"start": 1, "end": 2}, name=name)
+        node = ir.node("Shape", [source], {"start": 1, "end": 2}, name=value_name)
     graph.insert_before(reader, node)
     [length] = node.outputs
-    length.name, length.dtype, length.shape = name, ir.DataType.INT64, ir.Shape([1])
+    length.name, length.dtype, length.shape = value_name, ir.DataType.INT64, ir.Shape([1])
     return length

@@ -66,10 +66,10 @@ def test_values_get_their_shapes_and_types() -> None:
     InferShapes()(one)
     shapes = {name: str(value(one, name).shape) for name in ("x", "heads", "swapped", "present")}
     assert shapes == {
-        "x": "[1,rows.new,32]",
-        "heads": "[1,rows.new,4,8]",
-        "swapped": "[1,4,rows.new,8]",
-        "present": "[1,2,rows.all,8]",
+        "x": "[1,sequence,32]",
+        "heads": "[1,sequence,4,8]",
+        "swapped": "[1,4,sequence,8]",
+        "present": "[1,2,total,8]",
     }
     assert value(one, "present").dtype == ir.DataType.FLOAT
 

@@ -285,3 +285,14 @@ def test_a_mask_that_looks_at_weights_declines(model: ir.Model) -> None:
     node.replace_input_with(3, mask.outputs[0])
     [decline] = fuse(model).declines
     assert decline.reason == "depends on more than the lengths of the call"
+
+
+def test_a_mask_of_the_tokens_declines(model: ir.Model) -> None:
+    """One that hides padding by its token: what it hides is no matter of lengths."""
+    node = attention(model, FULL)
+    ids = input_named(model, "input_ids")
+    mask = ir.node("Equal", [ids, ids], name="padding")
+    model.graph.insert_before(node, mask)
+    node.replace_input_with(3, mask.outputs[0])
+    [decline] = fuse(model).declines
+    assert (decline.reason, decline.value) == ("depends on the tokens, not on their number alone", "padding")

@@ -27,8 +27,11 @@ struct Columns8 {
   __m512i even, odd;
 };
 
+// A group of a strip. From sums of bytes times codes, Dequantise makes sums of weights times codes; from sums of
+// (byte - kZero) times codes, DequantiseCentred does, without the cancellation of a large sum and a large min term.
 struct Group4 {
   static constexpr int64_t kBytes = kStripGroupBytes4;
+  static constexpr int kZero = 8;
 
   const uint8_t* words;
   __m512 scale, min;
@@ -41,15 +44,19 @@ struct Group4 {
     const __m512i w = _mm512_load_si512(words + chunk * 64);
     return {_mm512_and_si512(w, nibble), _mm512_and_si512(_mm512_srli_epi32(w, 4), nibble)};
   }
-  // From the sum of bytes times codes to that of weights times codes.
   __m512 Dequantise(__m512 sum, __m512 code_sum) const {
     return _mm512_fmadd_ps(scale, sum, _mm512_mul_ps(min, code_sum));
+  }
+  __m512 DequantiseCentred(__m512 sum, __m512 code_sum) const {
+    const __m512 weight_at_zero = _mm512_fmadd_ps(scale, _mm512_set1_ps(kZero), min);
+    return _mm512_fmadd_ps(scale, sum, _mm512_mul_ps(weight_at_zero, code_sum));
   }
 };
 
 // A byte is the weight's code + 128, which is the code with its sign bit turned over.
 struct Group8 {
   static constexpr int64_t kBytes = kStripGroupBytes8;
+  static constexpr int kZero = 128;
 
   const uint8_t* words;
   __m512 scale;
@@ -71,8 +78,9 @@ struct Group8 {
             _mm512_mask_blend_epi16(kUpperHalves, _mm512_rol_epi32(low, 16), _mm512_rol_epi32(high, 16))};
   }
   __m512 Dequantise(__m512 sum, __m512 code_sum) const {
-    return _mm512_mul_ps(scale, _mm512_fnmadd_ps(_mm512_set1_ps(128.0f), code_sum, sum));
+    return DequantiseCentred(_mm512_fnmadd_ps(_mm512_set1_ps(kZero), code_sum, sum), code_sum);
   }
+  __m512 DequantiseCentred(__m512 sum, __m512) const { return _mm512_mul_ps(scale, sum); }
 };
 
 }  // namespace ryzen_npu_gemma::kernels::avx512

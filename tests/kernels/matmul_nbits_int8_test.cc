@@ -49,23 +49,26 @@ class MatMulNBitsInt8Test : public testing::TestWithParam<MatMulCase> {
 // Tiles are of up to 8 rows, blocks of 400 and fewer.
 constexpr int64_t kRowCounts[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 65, 420};
 
-TEST_P(MatMulNBitsInt8Test, ErrorIsWithinTwiceThatOfIdealFp32OnTheSameOperands) {
-  const Matrix w(shape(), 2);
-  const int64_t N = shape().N, K = shape().K, ldy = N + 5;
+// Every 37th activation is `outlier` times as large as the others.
+void CheckErrors(MatMulNBitsInt8Fn kernel, const NBitsShape& shape, float outlier) {
+  const Matrix w(shape, 2);
+  const int64_t N = shape.N, K = shape.K, ldy = N + 5;
   std::vector<Weight> weights;
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t k = 0; k < K; ++k) weights.push_back(w.weight(n, k));
   }
   for (const int64_t M : kRowCounts) {
     SCOPED_TRACE("M " + std::to_string(M));
-    const std::vector<QuantizedGroup> a = Quantize(RandomFloats(static_cast<std::size_t>(M * K), 3), M, K);
+    std::vector<float> x = RandomFloats(static_cast<std::size_t>(M * K), 3);
+    for (std::size_t i = 5; i < x.size(); i += 37) x[i] *= outlier;
+    const std::vector<QuantizedGroup> a = Quantize(x, M, K);
     Guarded<float> y(static_cast<std::size_t>(M * ldy), 1);
-    const int64_t middle = shape().strips() / 2;
-    kernel()(shape(), a.data(), M, w.packed(), middle, shape().strips(), y.data(), ldy);
+    const int64_t middle = shape.strips() / 2;
+    kernel(shape, a.data(), M, w.packed(), middle, shape.strips(), y.data(), ldy);
     for (int64_t m = 0; m < M; ++m) {
       for (int64_t n = 0; n < middle * 16; ++n) ASSERT_TRUE(y.Untouched(static_cast<std::size_t>(m * ldy + n)));
     }
-    kernel()(shape(), a.data(), M, w.packed(), 0, middle, y.data(), ldy);
+    kernel(shape, a.data(), M, w.packed(), 0, middle, y.data(), ldy);
     ErrorRule rule;
     for (int64_t m = 0; m < M; ++m) {
       for (int64_t n = N; n < ldy; ++n) ASSERT_TRUE(y.Untouched(static_cast<std::size_t>(m * ldy + n)));
@@ -88,6 +91,14 @@ TEST_P(MatMulNBitsInt8Test, ErrorIsWithinTwiceThatOfIdealFp32OnTheSameOperands) 
     rule.Check(0x1p-24);
     EXPECT_TRUE(y.Intact());
   }
+}
+
+TEST_P(MatMulNBitsInt8Test, ErrorIsWithinTwiceThatOfIdealFp32OnTheSameOperands) {
+  CheckErrors(kernel(), shape(), 1.0f);
+}
+
+TEST_P(MatMulNBitsInt8Test, ErrorIsWithinTwiceThatOfIdealFp32OnTheSameOperandsBesideOutliers) {
+  CheckErrors(kernel(), shape(), 3000.0f);
 }
 
 TEST_P(MatMulNBitsInt8Test, SameInputSameBitsHoweverStripsAndRowsAreSplit) {

@@ -85,24 +85,26 @@ class MatMulNBitsTest : public testing::TestWithParam<MatMulCase> {
 
 constexpr int64_t kRowCounts[] = {0, 1, 2, 3, 4, 5, 6, 7, 64, 65, 150};
 
-TEST_P(MatMulNBitsTest, ErrorIsWithinTwiceThatOfIdealFp32) {
-  const Matrix w(shape(), 2);
-  const int64_t N = shape().N, K = shape().K, lda = K + 3, ldy = N + 5;
+// Every 37th activation is `outlier` times as large as the others.
+void CheckErrors(MatMulNBitsFn kernel, const NBitsShape& shape, float outlier, double slack) {
+  const Matrix w(shape, 2);
+  const int64_t N = shape.N, K = shape.K, lda = K + 3, ldy = N + 5;
   std::vector<Weight> weights;
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t k = 0; k < K; ++k) weights.push_back(w.weight(n, k));
   }
   for (const int64_t M : kRowCounts) {
     SCOPED_TRACE("M " + std::to_string(M));
-    const std::vector<float> values = RandomFloats(static_cast<std::size_t>(M * lda + 1), 3);
+    std::vector<float> values = RandomFloats(static_cast<std::size_t>(M * lda + 1), 3);
+    for (std::size_t i = 5; i < values.size(); i += 37) values[i] *= outlier;
     const float* a = values.data() + 1;  // not aligned
     Guarded<float> y(static_cast<std::size_t>(M * ldy), 1);
-    const int64_t middle = shape().strips() / 2;
-    kernel()(shape(), a, M, lda, w.packed(), middle, shape().strips(), y.data(), ldy);
+    const int64_t middle = shape.strips() / 2;
+    kernel(shape, a, M, lda, w.packed(), middle, shape.strips(), y.data(), ldy);
     for (int64_t m = 0; m < M; ++m) {
       for (int64_t n = 0; n < middle * 16; ++n) ASSERT_TRUE(y.Untouched(static_cast<std::size_t>(m * ldy + n)));
     }
-    kernel()(shape(), a, M, lda, w.packed(), 0, middle, y.data(), ldy);
+    kernel(shape, a, M, lda, w.packed(), 0, middle, y.data(), ldy);
     ErrorRule rule;
     for (int64_t m = 0; m < M; ++m) {
       if (M > 7 && m % 9 != 1) continue;
@@ -120,9 +122,24 @@ TEST_P(MatMulNBitsTest, ErrorIsWithinTwiceThatOfIdealFp32) {
       }
       for (int64_t n = N; n < ldy; ++n) ASSERT_TRUE(y.Untouched(static_cast<std::size_t>(m * ldy + n)));
     }
-    rule.Check(0x1p-24);  // measured: 2.5e-8 beyond twice the ideal, where y has one column and the ideal is lucky
+    rule.Check(slack);
     EXPECT_TRUE(y.Intact());
   }
+}
+
+// Measured: 2.5e-8 beyond twice the ideal, where y has one column and the ideal is lucky.
+constexpr double kSlack = 0x1p-24;
+
+TEST_P(MatMulNBitsTest, ErrorIsWithinTwiceThatOfIdealFp32) { CheckErrors(kernel(), shape(), 1.0f, kSlack); }
+
+TEST_P(MatMulNBitsTest, ErrorIsWithinTwiceThatOfIdealFp32BesideOutliers) {
+  double slack = kSlack;
+#ifdef __x86_64__
+  // FusedDQP of AVX2 adds up q x and takes min x back: where a weight near zero, q = 8, meets an outlier, that cancels.
+  // Measured: 3.3e-6 beyond twice the ideal.
+  if (kernel() == MatMulNBitsAvx2) slack = 4e-6;
+#endif
+  CheckErrors(kernel(), shape(), 3000.0f, slack);
 }
 
 TEST_P(MatMulNBitsTest, SameInputSameBitsHoweverStripsAreSplit) {

@@ -10,10 +10,11 @@ import functools
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes import fuse
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes.opset import DOMAIN
-from tests.exporters import exported_run, fixtures
+from tests.exporters import exported_run, fixtures, tiny_model
 from tests.graph_passes.contrib import changes_nothing, exported
 from tests.graph_passes.models import nodes, session
 from tests.models import cached_run
@@ -85,7 +86,44 @@ def test_float_graphs_with_their_weights_as_they_are(name: str) -> None:
     assert report.counts == {"FlowQKV": LAYERS} and not report.declines
     found = after(model)
     np.testing.assert_allclose(found, before(name), rtol=0, atol=FLOAT[name])
-    assert np.array_equal(found.argmax(-1), before(name).argmax(-1))
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_float_graphs_are_as_near_to_the_truth_as_exported(name: str) -> None:
+    """Transformers in float32, on the weights and the embedding scale that the graph has."""
+    changes = {"sliding_window": 1 << 20, "rope_theta": 1e4} if name == "mobius_cpu" else {}
+    hf = tiny_model.make_hf_model(fixtures.hf_weights(name), **changes)
+    with torch.no_grad():
+        truth = hf(torch.tensor(ids()[None])).logits[0].numpy()
+    model = exported(name)
+    fuse(model, kv_dtype=ir.DataType.FLOAT, quantize=False)
+    error, error_before = (np.abs(logits - truth).max() for logits in (after(model), before(name)))
+    assert error <= 2 * error_before, (error, error_before)
+
+
+# A model of random tied weights likes the token before best: greedy among the tokens that have not been.
+GREEDY = {"genai_fp32": False, "genai_fp16": False, "mobius_cpu": False, "genai_int4_level0": True}
+
+
+def best_new(logits: np.ndarray, tokens: list[int]) -> int:
+    unseen = logits.copy()
+    unseen[tokens] = -np.inf
+    return int(unseen.argmax())
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_greedy_tokens_are_equal(name: str) -> None:
+    model = exported(name)
+    fuse(model, kv_dtype=ir.DataType.FLOAT, quantize=GREEDY[name])
+    before_run, after_run = exported_run.session(fixtures.load(name)), session(model)
+    tokens = [int(token) for token in ids()[:24]]
+    cache, past_len = cached_run.pasts(after_run, 0), 0
+    for _ in range(16):
+        old = exported_run.logits(before_run, np.array(tokens), [len(tokens)], head_dim=HEAD_DIM, window=WINDOW)
+        new, cache = cached_run.run(after_run, tokens[past_len:], cache, past_len)
+        past_len = len(tokens)
+        tokens.append(best_new(old[-1], tokens))
+        assert best_new(new[-1], tokens[:-1]) == tokens[-1]
 
 
 @pytest.mark.parametrize("name", INT4)
@@ -94,7 +132,6 @@ def test_int4_graphs(name: str) -> None:
     report = fuse(model, kv_dtype=ir.DataType.FLOAT)
     found = after(model)
     np.testing.assert_allclose(found, before(name), rtol=0, atol=INT4[name])
-    assert np.array_equal(found.argmax(-1), before(name).argmax(-1))
     assert len(report.requantised) == COUNTS["MatMulNBits"]
     assert all(weights.nmse is not None and weights.nmse < 4e-5 for weights in report.requantised)
 
@@ -107,7 +144,6 @@ def test_graphs_for_cuda(name: str) -> None:
     assert report.counts["FlowQKV"] == LAYERS and not report.declines
     found = after(model)
     np.testing.assert_allclose(found, before(twin), rtol=0, atol=atol)
-    assert np.array_equal(found.argmax(-1), before(twin).argmax(-1))
 
 
 @pytest.mark.parametrize("name", [*FLOAT, *INT4, *CUDA])

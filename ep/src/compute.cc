@@ -82,7 +82,8 @@ class PoolThreads final : public Threads {
 
 }  // namespace
 
-ComputeInfo::ComputeInfo(const Api& api, Plan plan) : OrtNodeComputeInfo{}, api_(api), program_(std::move(plan)) {
+ComputeInfo::ComputeInfo(const Api& api, Plan plan, Accuracy accuracy)
+    : OrtNodeComputeInfo{}, api_(api), program_(std::move(plan), accuracy) {
   ort_version_supported = api.version;
   CreateState = CreateStateImpl;
   Compute = ComputeImpl;

@@ -10,7 +10,7 @@ namespace ryzen_npu_gemma::ep {
 
 class ComputeInfo : public OrtNodeComputeInfo {
  public:
-  ComputeInfo(const Api& api, Plan plan);
+  ComputeInfo(const Api& api, Plan plan, Accuracy accuracy);
 
  private:
   static OrtStatus* ORT_API_CALL CreateStateImpl(OrtNodeComputeInfo* self, OrtNodeComputeContext* context,

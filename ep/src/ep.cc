@@ -98,7 +98,8 @@ OrtNodeComputeInfo* Ep::CompileRegion(const OrtGraph* graph, const OrtNode* fuse
       throw Error(ErrorCode::kFail, "RyzenNPUGemmaEP: node " + read.graph.nodes[i].name +
                                         " was claimed and is refused now: " + d.reason + " (" + d.value + ")");
   return new ComputeInfo(
-      api_, BuildPlan(read.graph, policy, InputNames(api_, fused_node), OutputNames(api_, fused_node), weights_));
+      api_, BuildPlan(read.graph, policy, InputNames(api_, fused_node), OutputNames(api_, fused_node), weights_),
+      options_.accuracy);
 }
 
 void ORT_API_CALL Ep::ReleaseNodeComputeInfosImpl(OrtEp*, OrtNodeComputeInfo** infos, size_t count) noexcept {

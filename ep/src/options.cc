@@ -39,7 +39,12 @@ Options ParseOptions(const std::map<std::string, std::string>& session_config) {
     } else if (key == "log_partition_summary") {
       options.log_partition_summary = Flag(key, value);
     } else if (key == "accuracy") {
-      if (value != "exact") Refuse(key, value, "exact");
+      if (value == "exact")
+        options.accuracy = Accuracy::kExact;
+      else if (value == "fast")
+        options.accuracy = Accuracy::kFast;
+      else
+        Refuse(key, value, "exact or fast");
     } else if (key == "placement_report") {
       options.placement_report = value;
     } else {

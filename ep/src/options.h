@@ -7,10 +7,12 @@
 namespace ryzen_npu_gemma::ep {
 
 enum class DeviceChoice { kAuto, kNpu, kHost };
+enum class Accuracy { kExact, kFast };
 
 struct Options {
   DeviceChoice device = DeviceChoice::kAuto;
   bool strict = false;
+  Accuracy accuracy = Accuracy::kExact;
   bool log_partition_summary = false;
   std::string placement_report;  // path; empty: none
 };
@@ -29,7 +31,8 @@ inline constexpr OptionDoc kOptionDocs[] = {
     {"strict", "0|1", "0",
      "1: creating the session fails, with the list of nodes and reasons, when a node of a kind that the EP takes would "
      "run on the CPU EP"},
-    {"accuracy", "exact", "exact", "exact: fp32 activations and accumulation"},
+    {"accuracy", "exact|fast", "exact",
+     "exact: fp32 activations and accumulation; fast: matrix products take activations in int8 groups of 32"},
     {"placement_report", "path", "",
      "writes one line for each node the EP was shown: where it runs, or why not (tab-separated)"},
     {"log_partition_summary", "0|1", "0", "1: logs how many nodes and what share of the multiply-adds the EP took"},

@@ -19,7 +19,12 @@ __all__ = ["open_session"]
 
 
 def open_session(
-    model: str | os.PathLike[str], *, device: str = "auto", strict: bool = False, threads: int | None = None
+    model: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    strict: bool = False,
+    accuracy: str = "exact",
+    threads: int | None = None,
 ) -> tuple[onnxruntime.InferenceSession, Placement]:
     """Makes a session with our execution provider, onnxruntime's CPU provider for what is left.
 
@@ -27,6 +32,7 @@ def open_session(
         model: the .onnx file.
         device: "npu", "host", or "auto" for the NPU where there is one.
         strict: fail if a node that we could run would be left to the CPU provider.
+        accuracy: "exact", or "fast" for matrix products with activations in 8 bits.
         threads: threads inside an operator; None for onnxruntime's choice.
 
     Returns:
@@ -40,7 +46,7 @@ def open_session(
         raise Problem("no thread could work", "threads", threads, "give 1 or more")
     with tempfile.TemporaryDirectory(prefix="ryzen-npu-gemma-") as folder:
         report = Path(folder) / "placement.tsv"
-        options = session_options(device=device, strict=strict, placement_report=report)
+        options = session_options(device=device, strict=strict, accuracy=accuracy, placement_report=report)
         import onnxruntime as ort
 
         options.log_severity_level = 4  # its errors are raised too, and what its warnings guess our report knows

@@ -29,11 +29,12 @@ TEST(Options, DefaultsAndForeignKeys) {
 TEST(Options, ParsesEveryKey) {
   const Options options = ParseOptions({{"ep.ryzennpugemmaep.device", "npu"},
                                         {"ep.ryzennpugemmaep.strict", "1"},
-                                        {"ep.ryzennpugemmaep.accuracy", "exact"},
+                                        {"ep.ryzennpugemmaep.accuracy", "fast"},
                                         {"ep.ryzennpugemmaep.placement_report", "/tmp/x"},
                                         {"ep.ryzennpugemmaep.log_partition_summary", "1"}});
   EXPECT_EQ(options.device, DeviceChoice::kNpu);
   EXPECT_TRUE(options.strict);
+  EXPECT_EQ(options.accuracy, Accuracy::kFast);
   EXPECT_TRUE(options.log_partition_summary);
   EXPECT_EQ(options.placement_report, "/tmp/x");
 }
@@ -51,7 +52,7 @@ TEST(Options, RefusesUnknownKeyAndNamesTheKnownOnes) {
 TEST(Options, RefusesUnknownValues) {
   EXPECT_EQ(Refusal("device", "gpu"), "option ep.ryzennpugemmaep.device: found \"gpu\", needed auto, npu or host");
   EXPECT_EQ(Refusal("strict", "yes"), "option ep.ryzennpugemmaep.strict: found \"yes\", needed 0 or 1");
-  EXPECT_EQ(Refusal("accuracy", "fast"), "option ep.ryzennpugemmaep.accuracy: found \"fast\", needed exact");
+  EXPECT_EQ(Refusal("accuracy", "best"), "option ep.ryzennpugemmaep.accuracy: found \"best\", needed exact or fast");
 }
 
 }  // namespace

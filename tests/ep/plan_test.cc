@@ -73,7 +73,10 @@ TEST(Plan, AGeluThatIsAnOutputStaysAlone) {
 
 // Twelve GeGLU layers with residuals. The same numbers must come out when buffers are reused as when every value has
 // memory of its own (as an output of the region).
-TEST(Plan, BuffersAreReusedButNeverWhileLive) {
+class PlanBuffers : public testing::TestWithParam<Accuracy> {};
+INSTANTIATE_TEST_SUITE_P(Accuracies, PlanBuffers, testing::Values(Accuracy::kExact, Accuracy::kFast));
+
+TEST_P(PlanBuffers, AreReusedButNeverWhileLive) {
   GraphBuilder b;
   b.Value("x0", DataType::kFloat32, Rows(64));
   std::vector<std::string> all{"x12"};
@@ -99,8 +102,8 @@ TEST(Plan, BuffersAreReusedButNeverWhileLive) {
   BackwardThreads threads;
   MemoryTensors one, other;
   one.inputs = other.inputs = {{x.data(), DataType::kFloat32, {1, 3, 64}}};
-  HostProgram(std::move(reused)).Run(one, threads);
-  HostProgram(std::move(apart)).Run(other, threads);
+  HostProgram(std::move(reused), GetParam()).Run(one, threads);
+  HostProgram(std::move(apart), GetParam()).Run(other, threads);
   EXPECT_EQ(one.outputs[0], other.outputs[0]);
   EXPECT_NE(one.outputs[0], x);
   EXPECT_EQ(one.shapes[0], (std::vector<int64_t>{1, 3, 64}));
@@ -108,7 +111,7 @@ TEST(Plan, BuffersAreReusedButNeverWhileLive) {
 
 TEST(Plan, RunRefusesInputsItWasNotMadeFor) {
   GraphBuilder b = GeGlu();
-  HostProgram program{MakePlan(b, {"x"}, {"y"})};
+  HostProgram program{MakePlan(b, {"x"}, {"y"}), Accuracy::kExact};
   BackwardThreads threads;
   std::vector<float> x(2 * 64);
   const std::pair<std::vector<int64_t>, const char*> bad[] = {

@@ -11,6 +11,8 @@
 #include "kernels/embed_nbits/embed_nbits.h"
 #include "kernels/gelu_mul/gelu_mul.h"
 #include "kernels/matmul_nbits/matmul_nbits.h"
+#include "kernels/matmul_nbits_int8/matmul_nbits_int8.h"
+#include "kernels/quantize_rows/quantize_rows.h"
 #include "kernels/rms_norm/rms_norm.h"
 
 namespace ryzen_npu_gemma::ep {
@@ -32,11 +34,13 @@ struct HostProgram::Workspace {
   std::vector<Scratch> buffers;
   std::vector<RopeTable> ropes;
   AttentionScratch attention;
+  Scratch quantized;
 };
 
 // One run: the plan with its rows known and its buffers at hand.
 struct HostProgram::Execution {
   const Plan& plan;
+  const Accuracy accuracy;
   RunTensors& tensors;
   Threads& threads;
   Workspace& workspace;
@@ -171,8 +175,10 @@ struct HostProgram::Execution {
 
   void operator()(const MatMul& launch) {
     static const auto matmul = kernels::SelectMatMulNBits();
+    static const auto matmul_int8 = kernels::SelectMatMulNBitsInt8();
     const int64_t M = RowsOf(launch.a), K = launch.a.width;
     const float* a = Read(launch.a);
+    const kernels::QuantizedGroup* q = accuracy == Accuracy::kFast ? Quantize(a, M, K) : nullptr;
     std::vector<float*> y;
     int64_t total = 0;  // strips of all matrices, one after the other
     for (std::size_t i = 0; i < launch.w.size(); ++i) {
@@ -185,11 +191,22 @@ struct HostProgram::Execution {
       for (std::size_t i = 0; i < launch.w.size() && end > 0; ++i) {
         const PackedMatrix& w = *launch.w[i];
         const int64_t strips = w.shape.strips();
-        if (begin < strips) matmul(w.shape, a, M, K, w.data, begin, std::min(end, strips), y[i], launch.y[i].width);
+        if (begin < strips && q)
+          matmul_int8(w.shape, q, M, w.data, begin, std::min(end, strips), y[i], launch.y[i].width);
+        else if (begin < strips)
+          matmul(w.shape, a, M, K, w.data, begin, std::min(end, strips), y[i], launch.y[i].width);
         begin = std::max<int64_t>(0, begin - strips);
         end -= strips;
       }
     });
+  }
+
+  const kernels::QuantizedGroup* Quantize(const float* a, int64_t M, int64_t K) {
+    static const auto quantize_rows = kernels::SelectQuantizeRows();
+    auto* q = workspace.quantized.Reserve<kernels::QuantizedGroup>(M * (K / 32));
+    Split(M, K,
+          [&](int64_t first, int64_t last) { quantize_rows(a + first * K, last - first, K, K, q + first * (K / 32)); });
+    return q;
   }
 
   void operator()(const FlowAttention& launch) {
@@ -235,12 +252,12 @@ struct HostProgram::Execution {
   }
 };
 
-HostProgram::HostProgram(Plan plan) : plan_(std::move(plan)) {}
+HostProgram::HostProgram(Plan plan, Accuracy accuracy) : plan_(std::move(plan)), accuracy_(accuracy) {}
 HostProgram::~HostProgram() = default;
 
 void HostProgram::Run(RunTensors& tensors, Threads& threads) {
   std::unique_ptr<Workspace> workspace = TakeWorkspace();
-  Execution execution{plan_, tensors, threads, *workspace};
+  Execution execution{plan_, accuracy_, tensors, threads, *workspace};
   execution.Prepare();
   for (const Launch& launch : plan_.launches) std::visit(execution, launch);
   ReturnWorkspace(std::move(workspace));

@@ -7,13 +7,14 @@
 #include <vector>
 
 #include "ep/src/device/run.h"
+#include "ep/src/options.h"
 #include "ep/src/plan.h"
 
 namespace ryzen_npu_gemma::ep {
 
 class HostProgram {
  public:
-  explicit HostProgram(Plan plan);
+  HostProgram(Plan plan, Accuracy accuracy);
   ~HostProgram();
 
   // Throws Error when an input does not have the shape that the plan was made for, or a cache is too small.
@@ -26,6 +27,7 @@ class HostProgram {
   void ReturnWorkspace(std::unique_ptr<Workspace> workspace);
 
   const Plan plan_;
+  const Accuracy accuracy_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> idle_;
 };

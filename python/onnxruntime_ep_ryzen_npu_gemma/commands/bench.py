@@ -55,6 +55,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-d", type=_numbers, default=(0,), metavar="N,…", help="tokens of context before (default 0)")
     parser.add_argument("--reps", type=int, default=3, metavar="N", help="repetitions (default %(default)s)")
     parser.add_argument("--device", choices=("auto", "npu", "host"), default="auto", help="default %(default)s")
+    parser.add_argument(
+        "--accuracy", choices=("exact", "fast"), default="exact", help="fast: activations in 8 bits (default exact)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="default: onnxruntime's choice")
     parser.add_argument("--json", action="store_true", help="print one object with every run and the machine")
 
@@ -77,7 +80,9 @@ def main(args: argparse.Namespace) -> int:
         raise Problem("the test is longer than the model's context", "-d and -p or -n", context,
                       f"stay within {folder.context_length} tokens")  # fmt: skip
     start = time.perf_counter()
-    session, placement = open_session(folder.model_path, device=args.device, threads=args.threads)
+    session, placement = open_session(
+        folder.model_path, device=args.device, accuracy=args.accuracy, threads=args.threads
+    )
     decoder = Decoder(session, context, folder.windows)
     load_seconds = time.perf_counter() - start
     tests = []

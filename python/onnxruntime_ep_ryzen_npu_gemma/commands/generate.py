@@ -52,6 +52,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--strict", action="store_true", help="fail if a node that we could run is left to the CPU provider"
     )
+    parser.add_argument(
+        "--accuracy", choices=("exact", "fast"), default="exact", help="fast: activations in 8 bits (default exact)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="default: onnxruntime's choice")
     parser.add_argument("--json", action="store_true", help="print one object with text, tokens, timings and placement")
 
@@ -77,7 +80,9 @@ def main(args: argparse.Namespace) -> int:
     tokenizer = folder.tokenizer()
     prompt_ids = encode_prompt(tokenizer, args.prompt, folder.bos_id)
     context = _context(args.context, folder.context_length, len(prompt_ids), args.n)
-    session, placement = open_session(folder.model_path, device=args.device, strict=args.strict, threads=args.threads)
+    session, placement = open_session(
+        folder.model_path, device=args.device, accuracy=args.accuracy, strict=args.strict, threads=args.threads
+    )
     generation = Generation(
         Decoder(session, context, folder.windows), Sampler(sampling), max_tokens=args.n, stop_ids=folder.eos_ids
     )

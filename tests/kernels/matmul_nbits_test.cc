@@ -155,6 +155,23 @@ TEST_P(MatMulNBitsTest, SameInputSameBitsHoweverStripsAreSplit) {
   }
 }
 
+TEST_P(MatMulNBitsTest, APowerOfTwoInIsTheSamePowerOut) {
+  const Matrix w(shape(), 4);
+  const int64_t N = shape().N, K = shape().K;
+  for (const int64_t M : {1, 7}) {
+    std::vector<float> a = RandomFloats(static_cast<std::size_t>(M * K), 5);
+    std::vector<float> y(static_cast<std::size_t>(M * N)), scaled = y;
+    kernel()(shape(), a.data(), M, K, w.packed(), 0, shape().strips(), y.data(), N);
+    for (const float factor : {0x1p-60f, 0x1p100f}) {
+      std::vector<float> b = a;
+      for (float& value : b) value *= factor;
+      kernel()(shape(), b.data(), M, K, w.packed(), 0, shape().strips(), scaled.data(), N);
+      for (float& value : scaled) value /= factor;
+      EXPECT_TRUE(SameBits(y, scaled)) << "M " << M << " factor " << factor;
+    }
+  }
+}
+
 TEST_P(MatMulNBitsTest, NanAndInfinityReachTheirRowOnly) {
   const Matrix w(shape(), 6);
   for (const int64_t M : {1, 2, 7}) {

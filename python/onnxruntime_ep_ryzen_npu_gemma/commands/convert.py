@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from onnxruntime_ep_ryzen_npu_gemma.all_logits import ALL_LOGITS_FILE
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
-from onnxruntime_ep_ryzen_npu_gemma.sources.q4nx import Q4NX_FILE
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -110,14 +109,17 @@ def main(args: argparse.Namespace) -> int:
     from onnxruntime_ep_ryzen_npu_gemma.exported_model import ExportedModel
     from onnxruntime_ep_ryzen_npu_gemma.output_folder import check_output, output_folder
     from onnxruntime_ep_ryzen_npu_gemma.quantization import Quantizer, requantised_tensor
-    from onnxruntime_ep_ryzen_npu_gemma.quantization_report import by_type, draw, write_table
+    from onnxruntime_ep_ryzen_npu_gemma.quantization_report import by_type, check_drawing, draw, write_table
     from onnxruntime_ep_ryzen_npu_gemma.sources import open_source
+    from onnxruntime_ep_ryzen_npu_gemma.sources.q4nx import Q4NX_FILE
     from onnxruntime_ep_ryzen_npu_gemma.tokenizer import write_tokenizer
 
     start = time.perf_counter()
     files = (_MODEL, _GENAI) if args.format == "onnx" else (Q4NX_FILE, "config.json")
     check_output(args.out, force=args.force, must_have=files, keep=args.source)
     _check_options(args)
+    if args.plot is not None:
+        check_drawing()
     source = ExportedModel(args.source) if args.from_onnx else open_source(args.source)
     with output_folder(args.out) as folder:
         tokenizer = write_tokenizer(source, folder)

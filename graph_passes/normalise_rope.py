@@ -99,6 +99,8 @@ def _operator(node: ir.Node) -> _Match:
         x, positions, cos, sin = [*node.inputs, None, None, None][:4]
         if attribute(node, "scale", 1.0) != 1.0:
             raise Decline("rotation with a factor", attribute(node, "scale", 1.0))
+        if attribute(node, "is_packed_batching", 0) != 0:
+            raise Decline("tokens of several sequences are packed", node.outputs[0].name)
         if positions is None or positions.shape is None or len(positions.shape) != 2:
             raise Decline("positions are not of each token", positions)
     if x is None or cos is None or sin is None or cos.shape is None or x.shape is None:

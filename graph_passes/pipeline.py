@@ -93,6 +93,9 @@ def fuse(
 
     Returns:
         The report. Running it again changes nothing.
+
+    Raises:
+        FusionError: the graph's opset is too old.
     """
     weights: list[ir.passes.PassBase] = [
         RequantiseMatMulNBits(),
@@ -130,7 +133,10 @@ def fuse(
     declines: list[Declined] = []
     modified = False
     for one in passes:
-        result = one(model)
+        try:
+            result = one(model)
+        except ir.passes.InvariantError as error:
+            raise FusionError(f"{type(one).__name__}: {error}") from error
         modified |= result.modified
         if isinstance(result, FusionResult):
             declines += result.declines

@@ -181,6 +181,11 @@ def test_near_misses_decline(miss: str) -> None:
     ("changes", "reason", "value"),
     [
         (CONTRIB | {"RotaryEmbedding(": "RotaryEmbedding <scale = 2.0> ("}, "rotation with a factor", "2.0"),
+        (
+            CONTRIB | {"RotaryEmbedding(": "RotaryEmbedding <is_packed_batching = 1> ("},
+            "tokens of several sequences are packed",
+            "y",
+        ),
         (CONTRIB | {"int64[1, S] positions": "int64[1] positions"}, "positions are not of each token", "positions"),
         (
             {"float[1, 2, S, 8] x": "float[1, S, 15] x", "RotaryEmbedding(": "RotaryEmbedding <num_heads = 2> ("},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from .errors import Problem
 from .quantization import QuantizedTensor
 
-__all__ = ["by_type", "draw", "write_table"]
+__all__ = ["by_type", "check_drawing", "draw", "write_table"]
 
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.weight")
 
@@ -41,17 +42,20 @@ def by_type(tensors: Sequence[QuantizedTensor]) -> list[dict[str, Any]]:
     ]
 
 
+def check_drawing() -> None:
+    """Raises `Problem` where `draw` cannot work."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise Problem("a plot needs matplotlib", "--plot", "it is not installed",
+                      "pip install 'onnxruntime-ep-ryzen-npu-gemma[plot]'")  # fmt: skip
+
+
 def draw(tensors: Sequence[QuantizedTensor], path: Path) -> None:
     """Draws the error of each matrix over the layers, one line a kind.
 
-    Raises:
-        Problem: matplotlib is not installed.
+    `check_drawing` must have been called.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise Problem("a plot needs matplotlib", "--plot", "it is not installed",
-                      "pip install 'onnxruntime-ep-ryzen-npu-gemma[plot]'") from None  # fmt: skip
+    from matplotlib.figure import Figure
+
     lines: dict[str, list[tuple[int, float]]] = {}
     for tensor in tensors:
         if match := _LAYER.fullmatch(tensor.name):

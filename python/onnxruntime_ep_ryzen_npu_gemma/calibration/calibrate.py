@@ -7,9 +7,12 @@ the activations that it will really get. The head is the embedding too, so it co
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes import q4nx
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes.q4nx import ByteArray, FloatArray
@@ -39,13 +42,15 @@ def calibrate(source: Source, windows: Windows, head_bits: int, progress: Callab
         Q4NX blocks by the tensor's name.
     """
     blocks: dict[str, ByteArray] = {}
-    if head_bits == 4:
-        head = _HEAD if _HEAD in source.names() else _EMBEDDING
-        blocks[head] = _fit_head(source, head, windows, progress)
-    hidden = _embed(_stored_embedding(source, blocks.get(_EMBEDDING)), windows)
-    for number in range(source.config.num_layers):
-        _fit_layer(DecoderLayer(source, number), source, hidden, blocks)
-        progress()
+    # Threads take windows, or rows of a matrix; a BLAS with threads of its own would fight them.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        if head_bits == 4:
+            head = _HEAD if _HEAD in source.names() else _EMBEDDING
+            blocks[head] = _fit_head(source, head, windows, pool, progress)
+        hidden = _embed(_stored_embedding(source, blocks.get(_EMBEDDING)), windows)
+        for number in range(source.config.num_layers):
+            _fit_layer(DecoderLayer(source, number), source, hidden, blocks, pool)
+            progress()
     return blocks
 
 
@@ -62,36 +67,35 @@ def _embed(embedding_VH: FloatArray, windows: Windows) -> Hidden:
     return [embedding_VH[np.array(ids)] * scale for ids in windows]
 
 
-def _fit_head(source: Source, name: str, windows: Windows, progress: Callable[[], object]) -> ByteArray:
+def _fit_head(source: Source, name: str, windows: Windows, pool: Executor, progress: Callable[[], object]) -> ByteArray:
     hidden = _embed(source.tensor(_EMBEDDING), windows)
     for number in range(source.config.num_layers):
-        layer = DecoderLayer(source, number)
-        for i, h in enumerate(hidden):
-            h = layer.after_attention(h, layer.attention(layer.attention_input(h)))
-            hidden[i] = layer.after_mlp(h, layer.mlp(layer.mlp_input(h)))
+        hidden = list(pool.map(DecoderLayer(source, number).forward, hidden))
         progress()
     norm = source.tensor("model.norm.weight")
-    fit = Fit(rms_norm(h, norm, source.config.rms_eps) for h in hidden)
+    fit = Fit([rms_norm(h, norm, source.config.rms_eps) for h in hidden], pool)
     return fit.blocks(source.tensor(name), source.codes(name))
 
 
-def _fit_layer(layer: DecoderLayer, source: Source, hidden: Hidden, blocks: dict[str, ByteArray]) -> None:
+def _fit_layer(
+    layer: DecoderLayer, source: Source, hidden: Hidden, blocks: dict[str, ByteArray], pool: Executor
+) -> None:
     """Quantises one layer, in the order in which its matrices run; hidden goes through it."""
 
     def fit(inputs: Hidden, *names: str) -> None:
-        shared = Fit(inputs)
+        shared = Fit(inputs, pool)
         for name in names:
             full_name, w_NK = layer.tensor_name(name), layer.matrices[name]
             blocks[full_name] = shared.blocks(w_NK, source.codes(full_name))
             layer.matrices[name] = q4nx.dequantize(blocks[full_name], *w_NK.shape)
 
-    x = [layer.attention_input(h) for h in hidden]
+    x = list(pool.map(layer.attention_input, hidden))
     fit(x, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-    y = [layer.attention(x_SH) for x_SH in x]
+    y = list(pool.map(layer.attention, x))
     fit(y, "self_attn.o_proj")
-    hidden[:] = map(layer.after_attention, hidden, y)
-    x = [layer.mlp_input(h) for h in hidden]
+    hidden[:] = pool.map(layer.after_attention, hidden, y)
+    x = list(pool.map(layer.mlp_input, hidden))
     fit(x, "mlp.gate_proj", "mlp.up_proj")
-    z = [layer.mlp(x_SH) for x_SH in x]
+    z = list(pool.map(layer.mlp, x))
     fit(z, "mlp.down_proj")
-    hidden[:] = map(layer.after_mlp, hidden, z)
+    hidden[:] = pool.map(layer.after_mlp, hidden, z)

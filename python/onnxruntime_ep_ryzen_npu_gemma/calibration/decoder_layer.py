@@ -67,6 +67,11 @@ class DecoderLayer:
         """The canonical name of a tensor of this layer."""
         return f"{self.prefix}{name}.weight"
 
+    def forward(self, h: FloatArray) -> FloatArray:
+        """The whole layer."""
+        h = self.after_attention(h, self.attention(self.attention_input(h)))
+        return self.after_mlp(h, self.mlp(self.mlp_input(h)))
+
     def attention_input(self, h: FloatArray) -> FloatArray:
         """[S, H] -> [S, H]."""
         return self._norm("input_layernorm", h)

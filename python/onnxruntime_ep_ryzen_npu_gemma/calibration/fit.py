@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes import q4nx
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes.q4nx import AnyArray, FloatArray
@@ -24,17 +22,18 @@ __all__ = ["Fit"]
 _DAMPING = 0.01  # of the mean second moment, added to all: the text is a sample
 _SWEEPS = 2
 _ROWS = 512  # of a matrix, a task: arrays of 32 columns stay in cache
+_COLUMNS = 256  # of the moments, a task
 
 
 class Fit:
     """What all matrices that read the same input share: its second moments, factored."""
 
-    def __init__(self, inputs: Iterable[FloatArray]) -> None:
+    def __init__(self, inputs: Sequence[FloatArray], pool: Executor) -> None:
         """Takes the inputs, float32 [T, K], one array a window."""
-        first, *others = inputs
-        moments_KK: AnyArray = np.asarray(first.T @ first, np.float64)
-        for x_TK in others:
-            moments_KK += x_TK.T @ x_TK
+        self._pool = pool
+        K = inputs[0].shape[1]
+        strips = [slice(first, first + _COLUMNS) for first in range(0, K, _COLUMNS)]
+        moments_KK = np.concatenate(list(pool.map(lambda columns: _moments(inputs, columns), strips)))
         mean = np.trace(moments_KK) / len(moments_KK)
         moments_KK[np.diag_indices_from(moments_KK)] += _DAMPING * mean if mean > 0 else 1.0
         inverse_KK = np.linalg.inv(moments_KK)
@@ -49,8 +48,7 @@ class Fit:
             kept: codes that the source has; rows where they, improved, are better than new ones take them.
         """
         bounds = [slice(first, first + _ROWS) for first in range(0, len(w_NK), _ROWS)]
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            parts = list(pool.map(lambda rows: self._rows(w_NK[rows], _start(kept, rows)), bounds))
+        parts = list(self._pool.map(lambda rows: self._rows(w_NK[rows], _start(kept, rows)), bounds))
         scale_NG, min_NG, q_NK = (np.concatenate(part) for part in zip(*parts, strict=True))
         q4nx.check_grids(w_NK, scale_NG, min_NG, 0)
         return q4nx.pack(q4nx.to_bfloat16(scale_NG), q4nx.to_bfloat16(min_NG), q_NK.astype(np.uint8))
@@ -62,6 +60,14 @@ class Fit:
         old = descend(kept, w_NK, self._H_KK, _SWEEPS)
         new_error, old_error = (quadratic_error(one.values(), w_NK, self._H_KK) for one in (new, old))
         return Quantized(*(np.where((old_error < new_error)[:, None], o, n) for o, n in zip(old, new, strict=True)))
+
+
+def _moments(inputs: Sequence[FloatArray], columns: slice) -> AnyArray:
+    """Rows `columns` of X^T X, summed over the windows in float64."""
+    moments_CK: AnyArray = np.zeros((inputs[0][:, columns].shape[1], inputs[0].shape[1]), np.float64)
+    for x_TK in inputs:
+        moments_CK += x_TK[:, columns].T @ x_TK
+    return moments_CK
 
 
 def _start(kept: AffineCodes | None, rows: slice) -> Quantized | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import gguf
@@ -62,20 +63,26 @@ def test_same_blocks_every_time(tiny_gguf: Path) -> None:
         np.testing.assert_array_equal(blocks, second[name], err_msg=name)
 
 
-def test_kept_codes_are_only_improved(tiny_hf_model: Gemma3ForCausalLM, tmp_path: Path) -> None:
+@pytest.fixture
+def pool() -> Iterator[Executor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def test_kept_codes_are_only_improved(tiny_hf_model: Gemma3ForCausalLM, tmp_path: Path, pool: Executor) -> None:
     write_gguf(tiny_hf_model, tmp_path / "model.gguf", quantized=gguf.GGMLQuantizationType.Q4_0)
     source = open_source(tmp_path / "model.gguf")
     name = "model.layers.0.mlp.up_proj.weight"
     w, codes = source.tensor(name), source.codes(name)
     x = np.random.default_rng(0).standard_normal((500, 64)).astype(np.float32)
-    error = q4nx.dequantize(Fit([x]).blocks(w, codes), *w.shape) - w
+    error = q4nx.dequantize(Fit([x], pool).blocks(w, codes), *w.shape) - w
     assert ((x @ error.T) ** 2).sum() < 1e-4 * ((x @ w.T) ** 2).sum()  # new codes lose 5e-3
 
 
 @pytest.mark.parametrize(
     "x", [np.zeros((4, 64)), np.ones((1, 64)), np.eye(1, 64) * 1e6], ids=["zero", "one", "outlier"]
 )
-def test_text_that_says_little(x: np.ndarray) -> None:
+def test_text_that_says_little(x: np.ndarray, pool: Executor) -> None:
     w = np.random.default_rng(0).standard_normal((40, 64)).astype(np.float32)
-    values = q4nx.dequantize(Fit([x.astype(np.float32)]).blocks(w, None), 40, 64)
+    values = q4nx.dequantize(Fit([x.astype(np.float32)], pool).blocks(w, None), 40, 64)
     assert ((values - w) ** 2).sum() < 0.05 * (w**2).sum()

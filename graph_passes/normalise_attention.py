@@ -132,7 +132,7 @@ def _spelled(graph: ir.Graph, softmax: ir.Node) -> _Match:
 
 
 def _without_past(graph: ir.Graph, node: ir.Node) -> _Match:
-    q, keys, values, mask = [*node.inputs, None][:4]
+    q, keys, values, mask = [*node.inputs, None, None, None][:4]
     if q is None or q.shape is None or len(q.shape) != 4 or not isinstance(q.shape[1], int):
         raise Decline("queries are not [1, heads, S, Dh]", q.shape if q is not None else None)
     if attribute(node, "is_causal", 0):

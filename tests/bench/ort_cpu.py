@@ -2,8 +2,10 @@
 
     python -m tests.bench.ort_cpu [--rounds 5] [--threads 2] [--json]
 
-Three models of the same weights:
-    ours        the fused model on RyzenNPUGemmaEP (4-bit Q4NX and the head as it was converted)
+Models of the same weights:
+    ours        the demo model on RyzenNPUGemmaEP: 4-bit Q4NX, its head (which is the embedding too) in 8 bits
+    ours q4     the same with the head in 4 bits
+    …, fast     with accuracy=fast: activations in int8
     ort int4    our standard export, quantised by onnxruntime's own MatMulNBitsQuantizer (4 bits, block 32, asymmetric,
                 accuracy_level 4, the head too), on the CPU provider
     ort fp32    our standard export as it is, on the CPU provider
@@ -27,6 +29,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
+from onnxruntime_ep_ryzen_npu_gemma import cli
 from onnxruntime_ep_ryzen_npu_gemma.decoder import Decoder
 from onnxruntime_ep_ryzen_npu_gemma.models.gemma3_text import export
 from onnxruntime_ep_ryzen_npu_gemma.session import open_session
@@ -64,6 +67,19 @@ def _ort_int4(folder: Path) -> Path:
     return path
 
 
+def _q4_head(folder: Path) -> Path:
+    """The demo model with a 4-bit head, converted by the command line."""
+    out = folder / "q4-head"
+    if not out.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        assert cli.main(["convert", str(_GGUF), str(out), "--lm-head", "q4nx"]) == 0
+    return out / "model.onnx"
+
+
+def _our_session(path: Path, threads: int, accuracy: str) -> ort.InferenceSession:
+    return open_session(path, device="host", accuracy=accuracy, threads=threads)[0]
+
+
 def _cpu_session(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -93,7 +109,10 @@ def main() -> int:
     args = parser.parse_args()
     folder = _ROOT / "build/bench/270m"
     models: dict[str, Callable[[], ort.InferenceSession]] = {
-        "ours": lambda: open_session(_DEMO / "model.onnx", device="host", threads=args.threads)[0],
+        "ours": lambda: _our_session(_DEMO / "model.onnx", args.threads, "exact"),
+        "ours, fast": lambda: _our_session(_DEMO / "model.onnx", args.threads, "fast"),
+        "ours q4": lambda: _our_session(_q4_head(folder), args.threads, "exact"),
+        "ours q4, fast": lambda: _our_session(_q4_head(folder), args.threads, "fast"),
         "ort int4": lambda: _cpu_session(_ort_int4(folder), args.threads),
         "ort fp32": lambda: _cpu_session(_standard_export(folder), args.threads),
     }
@@ -102,7 +121,7 @@ def main() -> int:
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in decoders}
     for i in range(args.rounds + 1):
         for name, decoder in decoders.items():
-            print(f"\rround {i}/{args.rounds} {name:10}", end="", file=sys.stderr)
+            print(f"\rround {i}/{args.rounds} {name:14}", end="", file=sys.stderr)
             measured = _measure(decoder, ids)
             if i:  # the first round warms up
                 runs[name].append(measured)
@@ -116,9 +135,9 @@ def main() -> int:
         print(json.dumps({"threads": args.threads, **stamp, "tokens per second": result}))
     else:
         print(f"tokens/s, median of {args.rounds} rounds, {args.threads} threads")
-        print(f"{'':10}{'prefill 512':>14}{'decode @64':>14}")
+        print(f"{'':14}{'prefill 512':>14}{'decode @64':>14}")
         for name, row in result.items():
-            print(f"{name:10}{row['prefill 512']:14.1f}{row['decode @64']:14.1f}")
+            print(f"{name:14}{row['prefill 512']:14.1f}{row['decode @64']:14.1f}")
     return 0
 
 

@@ -17,7 +17,6 @@ _NORMED, _SUM = 0, 3  # outputs; 1 and 2 are the mean and the inverse deviation
 @dataclasses.dataclass(frozen=True)
 class _Match:
     x: ir.Value
-    skip: ir.Value
     weight: ir.Value
     eps: float
 
@@ -46,7 +45,7 @@ class NormaliseSkipNorm(FusionPass[_Match]):
         for statistic in node.outputs[1:_SUM]:
             if statistic.uses() or statistic.is_graph_output():
                 raise Decline("a statistic of the norm is read", statistic.name)
-        return _Match(x, skip, weight, float(attribute(node, "epsilon", 1e-5)))
+        return _Match(x, weight, float(attribute(node, "epsilon", 1e-5)))
 
     def rewrite(self, model: ir.Model, matches: Sequence[tuple[ir.Node, _Match]]) -> None:
         """Replaces the nodes."""

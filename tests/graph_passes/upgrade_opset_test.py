@@ -49,9 +49,7 @@ def test_an_opset_before_18_goes_through_onnxs_converter() -> None:
 def test_what_cannot_be_raised_is_refused() -> None:
     """An operator that no standard opset has."""
     model = written(TEXT, {'["": 18]': '["": 13]', "Identity(mean)": "SimplifiedLayerNormalization(mean, mean)"})
-    with pytest.raises(
-        FusionError, match="UpgradeOpset: the graph has opset 13 and cannot be raised to 23; export it"
-    ):
+    with pytest.raises(FusionError, match="UpgradeOpset: the graph has opset 13 and cannot be raised to 23; export it"):
         fuse(model)
 
 

@@ -166,7 +166,15 @@ class Builder {
 
   int ReadScalar(int value) {
     if (const auto it = scalars_.find(value); it != scalars_.end()) return it->second;
-    return AddScalar(value, {Scalar::Kind::kInput, BindInput(value, PlanInput::Role::kOther), -1, ValueOf(value).type});
+    const Value& v = ValueOf(value);
+    if (!v.is_constant)
+      return AddScalar(value, {Scalar::Kind::kInput, BindInput(value, PlanInput::Role::kOther), -1, v.type});
+    Scalar constant{Scalar::Kind::kConstant, -1, -1, v.type};
+    if (v.type == DataType::kBool)
+      constant.value = *static_cast<const bool*>(v.constant.data);
+    else
+      std::memcpy(&constant.value, v.constant.data, sizeof(constant.value));
+    return AddScalar(value, constant);
   }
 
   void DefineScalar(const Node& n, Scalar scalar) {

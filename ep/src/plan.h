@@ -81,11 +81,12 @@ struct RowSymbol {
 
 // One number of a run, computed before its launches: from an input or from scalars before it.
 struct Scalar {
-  enum class Kind { kInput, kDim, kSub, kEqual, kNot } kind;
-  int a;            // kInput, kDim: index of Plan::inputs; else of Plan::scalars
-  int b;            // kDim: the dimension; kSub, kEqual: index of Plan::scalars
-  DataType type;    // kInt64 or kBool
-  int output = -1;  // index of Plan::outputs, when it is one
+  enum class Kind { kConstant, kInput, kDim, kSub, kEqual, kNot } kind;
+  int a;              // kInput, kDim: index of Plan::inputs; else of Plan::scalars
+  int b;              // kDim: the dimension; kSub, kEqual: index of Plan::scalars
+  DataType type;      // kInt64 or kBool
+  int64_t value = 0;  // kConstant
+  int output = -1;    // index of Plan::outputs, when it is one
 };
 
 // What the region's inputs must look like; checked at every run.

@@ -72,7 +72,9 @@ class NodeRules {
     }
     if (value.type != type)
       throw Reject{std::string(what) + (type == DataType::kBool ? " is not bool" : " is not int64"), value.name};
-    if (value.is_constant) throw Reject{std::string(what) + " is a constant", value.name};
+    const std::size_t bytes = type == DataType::kBool ? sizeof(bool) : sizeof(int64_t);
+    if (value.is_constant && value.constant.bytes != bytes)
+      throw Reject{std::string(what) + " is not one number", ShapeText(value)};
     if (value.shape.size() > 1 || (value.shape.size() == 1 && value.shape[0].value != 1))
       throw Reject{std::string(what) + " is not one number", ShapeText(value)};
     scalars_[value.name] = type;

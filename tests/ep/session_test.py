@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 
 import onnxruntime_ep_ryzen_npu_gemma as ryzen
+from onnxruntime_ep_ryzen_npu_gemma import cli
 from tests.models import cached_run
 
 EP = "RyzenNPUGemmaEP"
@@ -152,6 +153,23 @@ def test_both_cache_conventions_give_the_same_tokens(model: onnx.ModelProto) -> 
     assert cached_run.greedy(session, PROMPT, 30, rows=128) == growing
     assert cached_run.greedy(session, PROMPT, 30, rows=128, chunk=5) == growing
     assert cached_run.greedy(on_cpu(model), PROMPT, 30) == growing
+
+
+def test_one_token_graph_is_taken_whole(tiny_model_folder: Path, tmp_path: Path, ep_library: str) -> None:
+    """Its number of new tokens is a constant in the arithmetic of the cache's length."""
+    out = tmp_path / "split"
+    assert cli.main(["convert", str(tiny_model_folder.parent / "tiny.gguf"), str(out), "--split"]) == 0
+    ryzen.register()
+    decode = on_ep(out / "decode.onnx", strict="1", placement_report=str(tmp_path / "placement.tsv"))
+    with (tmp_path / "placement.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert {row["device"] for row in rows} == {"host"} and "FlowKV" in {row["op_type"] for row in rows}
+    prefill = on_ep(out / "prefill.onnx", strict="1")
+    logits, cache = cached_run.run(prefill, PROMPT, cached_run.pasts(prefill, 0), 0)
+    token = int(logits[-1].argmax())
+    expected, _ = cached_run.run(prefill, [token], cache, len(PROMPT))
+    found, _ = cached_run.run(decode, [token], cache, len(PROMPT))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_concurrent_runs_do_not_disturb_each_other(model: onnx.ModelProto) -> None:

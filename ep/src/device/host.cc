@@ -67,6 +67,8 @@ struct HostProgram::Execution {
 
   int64_t Compute(const Scalar& scalar) {
     switch (scalar.kind) {
+      case Scalar::Kind::kConstant:
+        return scalar.value;
       case Scalar::Kind::kInput:
         return ReadScalar(scalar);
       case Scalar::Kind::kDim:

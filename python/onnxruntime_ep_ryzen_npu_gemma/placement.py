@@ -1,7 +1,8 @@
 """Who runs what: the execution provider's own report on every node it was shown, read and added up.
 
 Devices: "npu" and "host" are ours (host: our kernels on the CPU, with the reason when it was not asked for); "cpu" is
-onnxruntime's own CPU provider, with the reason why the node was left to it. Nodes that onnxruntime optimised away before it asked are in no report.
+onnxruntime's own CPU provider, with the reason why the node was left to it. Nodes that onnxruntime optimised away
+before it asked are in no report.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _LAYERS, _WINDOW, _HEAD_DIM = 18, 512, 256
 _FP32 = {
     "genai_builder": ("--precision", "fp32"),
     "optimum_export": (),
-    "torch_dynamo": (),
+    "torch_dynamo": ("--opset", "23"),
     "mobius_export": (),
     "own_export": (),
 }

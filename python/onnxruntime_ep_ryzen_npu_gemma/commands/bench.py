@@ -177,7 +177,7 @@ def _by_context(tests: list[_Test]) -> list[tuple[str, ...]]:
             return "-"
         return f"{statistics.mean(test.seconds):.2f} s" if form == "s" else f"{statistics.mean(test.speeds):.1f} t/s"
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for depth in dict.fromkeys(test.depth for test in tests):
         here = [test for test in tests if test.depth == depth]
         prefill = next((test for test in here if test.name.startswith("pp")), None)

@@ -19,7 +19,7 @@ from .sources.affine_codes import AffineCodes
 from .sources.hf_config import read_config
 from .sources.onnx_graph import check_graph, open_graph
 
-__all__ = ["ExportedModel"]
+__all__ = ["ExportedModel", "find_graph"]
 
 _GENAI, _HF = "genai_config.json", "config.json"
 
@@ -46,12 +46,8 @@ class ExportedModel:
         Raises:
             SourceError: it is missing, damaged, reaches outside its folder, or nothing says which tokens end a text.
         """
-        if not path.exists():
-            raise SourceError(
-                "no such model", path, "nothing there", "give an .onnx file or an exported model's folder"
-            )
+        self.graph_path = find_graph(path)
         self.path = path if path.is_dir() else path.parent
-        self.graph_path = _graph_in(path) if path.is_dir() else path
         check_graph(self.graph_path)
         self._tokens = _tokens(self.path)
 
@@ -85,6 +81,17 @@ class ExportedModel:
     @functools.cached_property
     def _weights(self) -> dict[str, ir.Value]:
         return dict(self.graph().graph.initializers)
+
+
+def find_graph(path: Path) -> Path:
+    """The .onnx file at a path: itself, or the one in a folder that its genai_config.json names, or the only one.
+
+    Raises:
+        SourceError: there is none, or which one is meant is not said.
+    """
+    if not path.exists():
+        raise SourceError("no such model", path, "nothing there", "give an .onnx file or an exported model's folder")
+    return _graph_in(path) if path.is_dir() else path
 
 
 def _graph_in(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from .console import percent
 from .errors import Problem
 from .registration import EP_NAME
 
-__all__ = ["COLUMNS", "DEVICES", "Group", "Node", "Placement", "group_nodes", "read_placement"]
+__all__ = ["COLUMNS", "DEVICES", "Group", "Node", "Placement", "group_nodes", "layer_pattern", "read_placement"]
 
 COLUMNS = ("domain", "op_type", "name", "device", "reason", "value", "macs_per_token")
 DEVICES = ("npu", "host", "cpu")  # best first
@@ -49,7 +49,7 @@ class Node:
     @property
     def module(self) -> str:
         """The name with layer numbers replaced by "*": equal for the same node of each layer."""
-        return re.sub(r"(?<![^./_])\d+(?![^./_])", "*", self.name)
+        return layer_pattern(self.name)
 
     @property
     def why(self) -> str:
@@ -109,6 +109,11 @@ class Placement:
             "nodes_taken": len(self.taken),
             "share_of_multiply_adds": self.share_of_macs,
         }
+
+
+def layer_pattern(name: str) -> str:
+    """A name with its layer numbers replaced by "*"."""
+    return re.sub(r"(?<![^./_])\d+(?![^./_])", "*", name)
 
 
 def group_nodes(nodes: Iterable[Node], key: Callable[[Node], Hashable]) -> list[Group]:

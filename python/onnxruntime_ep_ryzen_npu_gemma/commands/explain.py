@@ -1,4 +1,7 @@
-"""`explain`: which node of a model runs where, and why it is not taken where it is not."""
+"""`explain`: which node of a model runs where, and why it is not taken where it is not.
+
+Of a converted folder it shows the execution provider's decisions, of an exporter's graph those of the passes.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "explain",
         help="show which node runs on the NPU, on the host or on onnxruntime's CPU provider",
         description="Makes a session of the model and shows for every node where it runs; for nodes left to "
-        "onnxruntime's CPU provider the reason, and the value that it is about.",
+        "onnxruntime's CPU provider the reason, and the value that it is about. Of an exported graph it shows what "
+        "`convert --from-onnx` would make of every node, and why not.",
     )
-    parser.add_argument("model", metavar="MODEL", help="a folder that `convert` wrote")
+    parser.add_argument("model", metavar="MODEL", help="a folder that `convert` wrote, or an exporter's .onnx file")
     parser.add_argument(
         "--all", action="store_true", help="one line for each node, not one for equal nodes of all layers"
     )
@@ -41,9 +45,42 @@ def main(args: argparse.Namespace) -> int:
     from onnxruntime_ep_ryzen_npu_gemma.model_folder import open_model_folder
     from onnxruntime_ep_ryzen_npu_gemma.session import open_session
 
+    if args.model.endswith(".onnx"):
+        return _explain_passes(args)
     model = open_model_folder(args.model).model_path
     _, placement = open_session(model, device=args.device)
     print(json.dumps(_result(args.model, placement)) if args.json else _text(placement, every_node=args.all))
+    return 0
+
+
+def _explain_passes(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from onnxruntime_ep_ryzen_npu_gemma.console import count, percent, table
+    from onnxruntime_ep_ryzen_npu_gemma.fusion_nodes import fused_nodes
+    from onnxruntime_ep_ryzen_npu_gemma.placement import layer_pattern
+
+    nodes = fused_nodes(Path(args.model))
+    total = sum(node.macs_per_token for node in nodes)
+    fused = sum(node.macs_per_token for node in nodes if node.decision == "fused")
+    if args.json:
+        share = fused / total if total else 0.0
+        print(
+            json.dumps({"model": args.model, "share_of_multiply_adds": share, "nodes": [vars(node) for node in nodes]})
+        )
+        return 0
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for node in nodes:
+        name = node.name if args.all else layer_pattern(node.name)
+        why = f"{node.reason}: {node.value}" if node.value else node.reason
+        groups.setdefault((node.decision, node.op, name, why), []).append(node.macs_per_token)
+    rows = [
+        (*key[:3], str(len(macs)), count(sum(macs)), percent(sum(macs) / total if total else 0.0), key[3])
+        for key, macs in groups.items()
+    ]
+    sums = ("nodes", "multiply-adds", "share")
+    print(table(("decision", "op", "name", *sums, "why"), rows, right=frozenset(sums)))
+    print(f"\n{percent(fused / total if total else 0.0)} of the multiply-adds with weights are fused")
     return 0
 
 

@@ -4,13 +4,11 @@
 //         (15 * 127 * 2 * 8 = 30480), so one vpmaddwd a group widens them.
 // 8 bits: two products fill 16 bits (128 * 127 * 2 = 32512), so each is widened at once.
 //
-// A tile keeps its sums in registers over the whole depth: one engine serves decode, which streams the weights, and
-// prefill, where a strip stays in L1 for the tiles of a block of rows, whose activations stay in L2.
+// A tile keeps its sums in registers over the whole depth, so one engine serves decode and prefill.
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/matmul_nbits/equal_parts.h"
-#include "kernels/matmul_nbits_int8/matmul_nbits_int8.h"
+#include "kernels/matmul_nbits_int8/row_tiles.h"
 #include "kernels/x86_avx2_math.h"
 
 namespace ryzen_npu_gemma::kernels {
@@ -134,19 +132,11 @@ void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const
   static_assert(kTileRows == 4);
   constexpr decltype(&Tile<Group, 1>) kTiles[] = {Tile<Group, 1>, Tile<Group, 2>, Tile<Group, 3>, Tile<Group, 4>};
   const int64_t groups = shape.groups();
-  const int64_t row_bytes = groups * static_cast<int64_t>(sizeof(QuantizedGroup));
-  const int64_t most_rows = std::max(kTileRows, kBlockBytes / row_bytes);
-  for (int64_t m0 = 0, block_rows; m0 < M; m0 += block_rows) {
-    block_rows = NextPart(M - m0, most_rows);
-    for (int64_t strip = strip_begin; strip < strip_end; ++strip) {
-      const int64_t n = strip * kStripRows;
-      const int64_t columns = std::min(kStripRows, shape.N - n);
-      for (int64_t m = m0, rows; m < m0 + block_rows; m += rows) {
-        rows = NextPart(m0 + block_rows - m, kTileRows);
-        kTiles[rows - 1](a + m * groups, groups, packed + strip * shape.strip_bytes(), columns, y + m * ldy + n, ldy);
-      }
-    }
-  }
+  ForEachTile(shape, M, strip_begin, strip_end, kTileRows, kBlockBytes, [&](int64_t strip, int64_t m, int64_t rows) {
+    const int64_t n = strip * kStripRows;
+    const int64_t columns = std::min(kStripRows, shape.N - n);
+    kTiles[rows - 1](a + m * groups, groups, packed + strip * shape.strip_bytes(), columns, y + m * ldy + n, ldy);
+  });
 }
 
 }  // namespace

@@ -35,6 +35,12 @@ class Builder {
   }
 
  private:
+  // In place: a temporary variant makes GCC 12 warn of uninitialised members that nobody reads.
+  template <class L>
+  void Emit(L launch) {
+    plan_.launches.emplace_back(std::in_place_type<L>, std::move(launch));
+  }
+
   const Value& ValueOf(int value) const { return graph_.values.at(value); }
 
   void Lower(int index) {
@@ -45,10 +51,9 @@ class Builder {
       launch.w = Weight(n);
       launch.scale = AttributeOr(n, "scale", 1.0f);
       launch.y = Define(n.outputs[0]);
-      plan_.launches.emplace_back(std::move(launch));
+      Emit(std::move(launch));
     } else if (n.op_type == "RMSNormalization") {
-      plan_.launches.push_back(
-          RmsNorm{Read(n.inputs[0]), Floats(n.inputs[1]), AttributeOr(n, "epsilon", 1e-5f), Define(n.outputs[0])});
+      Emit(RmsNorm{Read(n.inputs[0]), Floats(n.inputs[1]), AttributeOr(n, "epsilon", 1e-5f), Define(n.outputs[0])});
     } else if (n.op_type == "MatMulNBits") {
       LowerMatMul(index);
     } else if (n.op_type == "FlowQKV" || n.op_type == "FlowKV") {
@@ -56,10 +61,9 @@ class Builder {
     } else if (n.op_type == "Gelu") {
       LowerGelu(index);
     } else if (n.op_type == "Add" || n.op_type == "Mul") {
-      plan_.launches.push_back(
-          Elementwise{n.op_type == "Mul", Read(n.inputs[0]), Read(n.inputs[1]), Define(n.outputs[0])});
+      Emit(Elementwise{n.op_type == "Mul", Read(n.inputs[0]), Read(n.inputs[1]), Define(n.outputs[0])});
     } else if (n.op_type == "Gather") {
-      plan_.launches.push_back(LastRow{Read(n.inputs[0]), Define(n.outputs[0])});
+      Emit(LastRow{Read(n.inputs[0]), Define(n.outputs[0])});
     } else if (n.op_type == "Shape") {
       const int dim = static_cast<int>(AttributeOr<int64_t>(n, "start", 0));
       DefineScalar(n, {Scalar::Kind::kDim, BindInput(n.inputs[0], PlanInput::Role::kOther), dim, DataType::kInt64});
@@ -86,7 +90,7 @@ class Builder {
       launch.y.push_back(Define(n.outputs[0]));
       done_[i] = true;
     }
-    plan_.launches.push_back(std::move(launch));
+    Emit(std::move(launch));
   }
 
   // gelu(gate) * up is one launch when nothing else reads the gelu; it then runs where the Mul stands.
@@ -97,12 +101,12 @@ class Builder {
       const Node& mul = graph_.nodes[y.consumers[0]];
       const int up = mul.inputs[0] == n.outputs[0] ? mul.inputs[1] : mul.inputs[0];
       if (mul.op_type == "Mul" && IsComputed(up)) {
-        plan_.launches.push_back(GeluMul{Read(n.inputs[0]), Read(up), Define(mul.outputs[0])});
+        Emit(GeluMul{Read(n.inputs[0]), Read(up), Define(mul.outputs[0])});
         done_[y.consumers[0]] = true;
         return;
       }
     }
-    plan_.launches.push_back(Gelu{Read(n.inputs[0]), Define(n.outputs[0])});
+    Emit(Gelu{Read(n.inputs[0]), Define(n.outputs[0])});
   }
 
   void LowerFlow(const Node& n) {
@@ -128,7 +132,7 @@ class Builder {
     f.kv_type = ValueOf(n.inputs[3]).type;
     f.name = n.name;
     f.y = Define(n.outputs[0]);
-    plan_.launches.push_back(std::move(f));
+    Emit(std::move(f));
   }
 
   std::vector<int> ConsumersFrom(int value, int first) const {

@@ -19,6 +19,7 @@ namespace ryzen_npu_gemma::ep {
 namespace {
 
 constexpr int64_t kMatMulShards = 16;  // enough for even work on a laptop's cores; part of no result
+constexpr int64_t kFewRows = 4;        // up to here a shard prepares the activations anew: fewer shards then
 constexpr int64_t kInlineElements = int64_t{1}
                                     << 14;  // below this a hand-over to another thread costs more than the work
 
@@ -187,7 +188,7 @@ struct HostProgram::Execution {
       y.push_back(Write(launch.y[i]));
       total += launch.w[i]->shape.strips();
     }
-    const int64_t shards = std::min(kMatMulShards, total);
+    const int64_t shards = std::min(M <= kFewRows ? kMatMulShards / 2 : kMatMulShards, total);
     threads.For(shards, [&](int64_t shard) {
       int64_t begin = total * shard / shards, end = total * (shard + 1) / shards;
       for (std::size_t i = 0; i < launch.w.size() && end > 0; ++i) {

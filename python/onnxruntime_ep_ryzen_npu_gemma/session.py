@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["open_session"]
 
+_MAX_THREADS = 1024  # onnxruntime would start any number, and the machine would stand still
+
 
 def open_session(
     model: str | os.PathLike[str],
@@ -44,6 +46,8 @@ def open_session(
     """
     if threads is not None and threads < 1:
         raise Problem("no thread could work", "threads", threads, "give 1 or more")
+    if threads is not None and threads > _MAX_THREADS:
+        raise Problem("too many threads", "threads", threads, f"give {_MAX_THREADS} or fewer")
     with tempfile.TemporaryDirectory(prefix="ryzen-npu-gemma-") as folder:
         report = Path(folder) / "placement.tsv"
         options = session_options(device=device, strict=strict, accuracy=accuracy, placement_report=report)

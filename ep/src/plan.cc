@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <tuple>
 
 #include "ep/src/error.h"
 
@@ -128,7 +129,8 @@ class Builder {
     f.window = AttributeOr<int64_t>(n, "window", 0);
     f.scale = AttributeOr(n, "scale", 0.0f);
     f.eps = AttributeOr(n, "eps", 0.0f);
-    f.rope = RopeIndex({AttributeOr(n, "rope_theta", 0.0f), AttributeOr(n, "rope_factor", 1.0f), f.head_dim});
+    f.rope = RopeIndex(
+        {AttributeOr(n, "rope_theta", 0.0f), AttributeOr(n, "rope_factor", 1.0f), f.head_dim, f.past_len, f.q.rows});
     f.kv_type = ValueOf(n.inputs[3]).type;
     f.name = n.name;
     f.y = Define(n.outputs[0]);
@@ -270,12 +272,11 @@ class Builder {
   }
 
   std::shared_ptr<const PackedMatrix> Weight(const Node& n) {
-    auto& matrix = matrices_[n.inputs[1]];
-    if (!matrix) {
-      const kernels::NBitsShape shape{AttributeOr<int64_t>(n, "N", 0), AttributeOr<int64_t>(n, "K", 0),
-                                      static_cast<int>(AttributeOr<int64_t>(n, "bits", 4))};
-      matrix = weights_.Get(ValueOf(n.inputs[1]), shape);
-    }
+    const kernels::NBitsShape shape{AttributeOr<int64_t>(n, "N", 0), AttributeOr<int64_t>(n, "K", 0),
+                                    static_cast<int>(AttributeOr<int64_t>(n, "bits", 4))};
+    // By shape too: blocks are padded, so the same bytes are valid as matrices of several shapes.
+    auto& matrix = matrices_[{n.inputs[1], shape.N, shape.K, shape.bits}];
+    if (!matrix) matrix = weights_.Get(ValueOf(n.inputs[1]), shape);
     return matrix;
   }
 
@@ -289,7 +290,7 @@ class Builder {
   std::vector<bool> done_;                        // by node
   std::vector<int> free_;                         // buffers
   std::map<int, int> scalars_;                    // by value
-  std::map<int, std::shared_ptr<const PackedMatrix>> matrices_;
+  std::map<std::tuple<int, int64_t, int64_t, int>, std::shared_ptr<const PackedMatrix>> matrices_;
 };
 
 }  // namespace

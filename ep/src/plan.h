@@ -68,9 +68,12 @@ struct LastRow {
 };
 using Launch = std::variant<Embed, RmsNorm, MatMul, FlowAttention, Gelu, GeluMul, Elementwise, LastRow>;
 
+// The rotations of a call's new positions; launches share a table only when past and rows are the same.
 struct Rope {
   float theta, factor;
   int64_t head_dim;
+  int past_len;  // index of Plan::scalars
+  int rows;      // index of Plan::row_symbols
   bool operator==(const Rope&) const = default;
 };
 

@@ -149,6 +149,7 @@ int64_t EmbedNBits(NodeRules& n) {
   const auto matrix = n.Q4nxMatrix(1);
   const Value& ids = n.Input(0, "ids");
   if (ids.type != DataType::kInt64) throw Reject{"ids are not int64", ids.name};
+  if (ids.is_constant) throw Reject{"ids are a constant", ids.name};
   if (!ids.has_shape || ids.shape.size() != 2) throw Reject{"ids are not [1, sequence]", ShapeText(ids)};
   if (ids.shape[0].value != 1) throw Reject{"batch is not 1", ShapeText(ids)};
   n.PositiveFloat("scale", 1.0f);

@@ -93,7 +93,7 @@ class HostAttention : public testing::TestWithParam<Case> {};
 TEST_P(HostAttention, EqualsNaiveAttention) {
   const Case c = GetParam();
   const FlowAttention f = Launch(c);
-  const Rope rope{10000.0f, 1.0f, kHeadDim};
+  const Rope rope{10000.0f, 1.0f, kHeadDim, 0, 0};
   int64_t total = 0;
   for (int64_t chunk : c.chunks) total += chunk;
   std::mt19937 random(3);
@@ -178,7 +178,7 @@ TEST(HostAttentionErrors, CacheThatDoesNotFitTheCall) {
   ForwardThreads threads;
   const auto run = [&]() -> std::string {
     try {
-      FillRopeTable({10000.0f, 1.0f, kHeadDim}, 0, 4, threads, table);
+      FillRopeTable({10000.0f, 1.0f, kHeadDim, 0, 0}, 0, 4, threads, table);
       RunAttention(f, {past, shared}, 4, rows.data(), rows.data(), rows.data(), y.data(), table, tensors, threads,
                    scratch);
     } catch (const Error& e) {

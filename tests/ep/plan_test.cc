@@ -132,6 +132,30 @@ TEST(Plan, RunRefusesInputsItWasNotMadeFor) {
   }
 }
 
+// Blocks are padded to 256 columns, so [32, 256] and [32, 32] are the same bytes: each node must get its own matrix.
+TEST(Plan, OneWeightInTwoShapesIsTwoMatrices) {
+  GraphBuilder b;
+  b.Value("x", DataType::kFloat32, Rows(256));
+  b.Value("z", DataType::kFloat32, Rows(32));
+  b.MatMulNBits("x", "y", 32, 256);
+  Node& narrow = b.MatMulNBits("z", "v", 32, 32);
+  narrow.inputs[1] = b.graph.nodes[0].inputs[1];
+  const Plan plan = MakePlan(b, {"x", "z"}, {"y", "v"});
+  EXPECT_EQ(std::get<MatMul>(plan.launches[0]).w[0]->shape.K, 256);
+  EXPECT_EQ(std::get<MatMul>(plan.launches[1]).w[0]->shape.K, 32);
+}
+
+TEST(Plan, AttentionsOfDifferentPastsHaveTheirOwnRotations) {
+  GraphBuilder b;
+  for (const char* name : {"q", "k", "v"}) b.Value(name, DataType::kFloat32, Rows(32));
+  b.Flow("FlowQKV", "q", "k", "v", "a", 1, 1, 32);
+  Node& second = b.Flow("FlowQKV", "q", "k", "v", "b", 1, 1, 32);
+  second.inputs[7] = b.Value("other_past_len", DataType::kInt64, {{1, ""}});
+  const Plan plan =
+      MakePlan(b, {"q", "k", "v", "past_k", "past_v", "past_len", "shared", "other_past_len"}, {"a", "b"});
+  EXPECT_NE(std::get<FlowAttention>(plan.launches[0]).rope, std::get<FlowAttention>(plan.launches[1]).rope);
+}
+
 TEST(Plan, WeightBytesThatDoNotFitAreRefused) {
   GraphBuilder b = GeGlu();
   for (Value& value : b.graph.values)

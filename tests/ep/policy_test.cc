@@ -108,6 +108,7 @@ const NearMiss kNearMisses[] = {
     {"FlowKvOfManyTokens", [](Graph& g) { At(g, "a").op_type = "FlowKV"; }, "a", "FlowKV takes one token", "sequence"},
     {"Batch", [](Graph& g) { ValueAt(g, "ids").shape[0].value = 2; }, "h", "batch is not 1", "[2,sequence]"},
     {"IdsType", [](Graph& g) { ValueAt(g, "ids").type = DataType::kFloat32; }, "h", "ids are not int64", "ids"},
+    {"ConstantIds", [](Graph& g) { ValueAt(g, "ids").is_constant = true; }, "h", "ids are a constant", "ids"},
     {"GeluErf", [](Graph& g) { At(g, "g").attributes["approximate"] = std::string("none"); }, "g",
      "approximate is not tanh", "none"},
     {"NormAxis", [](Graph& g) { At(g, "x").attributes["axis"] = int64_t{1}; }, "x", "axis is not the last", "1"},

@@ -57,13 +57,9 @@ struct HostProgram::Execution {
     }
     for (std::size_t i = 0; i < plan.buffers.size(); ++i)
       workspace.buffers[i].Reserve<float>(RowsOf(plan.buffers[i]) * plan.buffers[i].width);
-    std::vector<bool> filled(plan.ropes.size());
-    for (const Launch& launch : plan.launches) {
-      const auto* f = std::get_if<FlowAttention>(&launch);
-      if (!f || filled[f->rope]) continue;
-      FillRopeTable(plan.ropes[f->rope], scalars[f->past_len], RowsOf(f->q), threads, workspace.ropes[f->rope]);
-      filled[f->rope] = true;
-    }
+    for (std::size_t i = 0; i < plan.ropes.size(); ++i)
+      FillRopeTable(plan.ropes[i], scalars[plan.ropes[i].past_len], rows[plan.ropes[i].rows], threads,
+                    workspace.ropes[i]);
   }
 
   int64_t Compute(const Scalar& scalar) {

@@ -9,12 +9,14 @@
 
 namespace ryzen_npu_gemma::ep {
 
-Ep::Ep(const Api& api, WeightStore& weights, Options options, WhyHost why_host, const OrtLogger* logger)
+Ep::Ep(const Api& api, WeightStore& weights, Options options, WhyHost why_host, std::string refusal,
+       const OrtLogger* logger)
     : OrtEp{},
       api_(api),
       weights_(weights),
       options_(std::move(options)),
       why_host_(std::move(why_host)),
+      refusal_(std::move(refusal)),
       logger_(logger) {
   ort_version_supported = api.version;
   GetName = GetNameImpl;
@@ -43,12 +45,14 @@ void Ep::Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support) {
   const ReadGraphResult read = ReadGraph(api_, graph, ReadConstants::kSmall);
   policy_ = Decide(read.graph);
   const Policy& policy = policy_;
-  failure_.clear();
+  failure_ = refusal_;
 
   const std::string refused = RefusedNodes(read.graph, policy);
   std::vector<bool> claimed;
   for (const Decision& decision : policy.decisions) claimed.push_back(decision.claimed);
-  if (!refused.empty() && options_.strict) {
+  if (!failure_.empty()) {
+    if (!claimed.empty()) claimed.assign(claimed.size(), true);  // so that Compile is called, whatever the graph
+  } else if (!refused.empty() && options_.strict) {
     failure_ = "strict: these nodes would run on the CPU EP: " + refused;
     for (std::size_t i = 0; i < claimed.size(); ++i)
       claimed[i] = claimed[i] || policy.decisions[i].claimable;  // so that Compile is called
@@ -57,7 +61,7 @@ void Ep::Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support) {
   }
   if (options_.log_partition_summary)
     api_.Log(logger_, ORT_LOGGING_LEVEL_WARNING, "RyzenNPUGemmaEP " + PlacementSummary(policy));
-  if (!options_.placement_report.empty()) {
+  if (!options_.placement_report.empty() && failure_.empty()) {
     try {
       WritePlacementReport(options_.placement_report, read.graph, policy, why_host_);
     } catch (const Error& e) {

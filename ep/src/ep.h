@@ -13,7 +13,8 @@ namespace ryzen_npu_gemma::ep {
 
 class Ep : public OrtEp {
  public:
-  Ep(const Api& api, WeightStore& weights, Options options, WhyHost why_host, const OrtLogger* logger);
+  Ep(const Api& api, WeightStore& weights, Options options, WhyHost why_host, std::string refusal,
+     const OrtLogger* logger);
 
  private:
   static const char* ORT_API_CALL GetNameImpl(const OrtEp* self) noexcept;
@@ -32,6 +33,7 @@ class Ep : public OrtEp {
   WeightStore& weights_;
   const Options options_;
   const WhyHost why_host_;
+  const std::string refusal_;  // why no session may be made with these options; empty: one may
   const OrtLogger* logger_;
   Policy policy_;        // of the whole graph, as GetCapability last saw it
   std::string failure_;  // why the session may not be made; Compile reports it

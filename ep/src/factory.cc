@@ -88,20 +88,28 @@ OrtStatus* ORT_API_CALL Factory::CreateEpImpl(OrtEpFactory* self, const OrtHardw
   });
 }
 
+// Options or a device that cannot be had are no failure here: the Python module would answer it by making the session
+// on the CPU alone. The Ep reports them from Compile, which is an error everywhere.
 OrtEp* Factory::MakeEp(const OrtSessionOptions* session_options, const OrtLogger* logger) {
-  Options options = ParseOptions(SessionConfig(api_, session_options));
+  Options options;
+  std::string refusal;
+  try {
+    options = ParseOptions(SessionConfig(api_, session_options));
+  } catch (const Error& e) {
+    refusal = e.what();
+  }
   const NpuProbe probe = ProbeNpu();
   const WhyHost why_host =
       probe.found ? WhyHost{"this version has no NPU kernels", probe.detail} : WhyHost{"no NPU", probe.detail};
   const std::string text = why_host.reason + ": " + why_host.value;
   if (options.device == DeviceChoice::kNpu)
-    throw Error(probe.found ? ErrorCode::kNotImplemented : ErrorCode::kFail,
-                std::string("option ") + kOptionPrefix + "device=npu: " + text + "; use device=host or auto");
+    refusal = std::string("option ") + kOptionPrefix + "device=npu: " + text + "; use device=host or auto";
   const bool asked_for_host = options.device == DeviceChoice::kHost;
-  if (!asked_for_host && !told_fallback_.exchange(true))
+  if (refusal.empty() && !asked_for_host && !told_fallback_.exchange(true))
     api_.Log(logger, ORT_LOGGING_LEVEL_WARNING,
              "RyzenNPUGemmaEP runs on the CPU (device=host says so without this warning): " + text);
-  return new Ep(api_, ProcessWeights(), std::move(options), asked_for_host ? WhyHost{} : why_host, logger);
+  return new Ep(api_, ProcessWeights(), std::move(options), asked_for_host ? WhyHost{} : why_host, std::move(refusal),
+                logger);
 }
 
 void ORT_API_CALL Factory::ReleaseEpImpl(OrtEpFactory*, OrtEp* ep) noexcept { delete static_cast<Ep*>(ep); }

@@ -82,6 +82,12 @@ def test_bad_options_are_refused(model: onnx.ModelProto, options: dict[str, str]
     assert all(word in str(failure.value) for word in words), failure.value
 
 
+def test_a_refusal_is_no_silent_session_on_the_cpu(model: onnx.ModelProto) -> None:
+    """As users write it: onnxruntime's Python module retries on the CPU when making the provider fails."""
+    with pytest.raises(Exception, match="unknown key"):
+        ort.InferenceSession(model.SerializeToString(), providers=[(EP, {"devcie": "npu"})])
+
+
 @pytest.mark.skipif(any(Path("/sys/class/accel").glob("*")), reason="there is an accelerator in this machine")
 def test_device_npu_without_an_npu_says_where_it_looked(model: onnx.ModelProto) -> None:
     with pytest.raises(Exception, match="no NPU: /sys/class/accel"):

@@ -9,6 +9,7 @@ PROMPT ?= The history of the sea is
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+.NOTPARALLEL: # pip rewrites what the recipes run; CMake is parallel by itself
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow setup lint format clean
 

@@ -75,7 +75,7 @@ class NodeRules {
     const std::size_t bytes = type == DataType::kBool ? sizeof(bool) : sizeof(int64_t);
     if (value.is_constant && value.constant.bytes != bytes)
       throw Reject{std::string(what) + " is not one number", ShapeText(value)};
-    if (value.shape.size() > 1 || (value.shape.size() == 1 && value.shape[0].value != 1))
+    if (!value.has_shape || value.shape.size() != 1 || value.shape[0].value != 1)
       throw Reject{std::string(what) + " is not one number", ShapeText(value)};
     scalars_[value.name] = type;
   }
@@ -247,7 +247,7 @@ int64_t ShapeOfInput(NodeRules& n) {
   const Value& x = n.Input(0, "data");
   if (x.producer >= 0 || x.is_constant) throw Reject{"data is not an input of the graph", x.name};
   const int64_t start = AttributeOr<int64_t>(n.node_, "start", 0), end = AttributeOr<int64_t>(n.node_, "end", -1);
-  if (start < 0 || end != start + 1 || (x.has_shape && end > static_cast<int64_t>(x.shape.size())))
+  if (start < 0 || start > 8 || end != start + 1 || (x.has_shape && end > static_cast<int64_t>(x.shape.size())))
     throw Reject{"not one dimension", Str(start) + " to " + Str(end)};
   n.ScalarOutput(DataType::kInt64);
   return 0;

@@ -203,5 +203,24 @@ TEST(HostAttentionErrors, CacheThatDoesNotFitTheCall) {
   EXPECT_EQ(run(), "attention test: past_k and past_v are not both [1, 1, length, 32]");
 }
 
+// Two KV heads, a growing cache and one allocation: head 0's longer rows would run over head 1's past.
+TEST(HostAttentionErrors, GrowingCacheInOneBuffer) {
+  const Case c{4, 2, 0, 0, {}, false};
+  const FlowAttention f = Launch(c);
+  int64_t past = 4;
+  std::vector<float> buffer(2 * 5 * kHeadDim), other(buffer.size()), rows(4 * kHeadDim), y(rows.size());
+  CacheTensors tensors;
+  tensors.inputs[0] = tensors.inputs[1] = {buffer.data(), DataType::kFloat32, {1, 2, past, kHeadDim}};
+  tensors.in_place[0] = buffer.data();
+  tensors.in_place[1] = other.data();
+  AttentionScratch scratch;
+  RopeTable table;
+  ForwardThreads threads;
+  FillRopeTable({10000.0f, 1.0f, kHeadDim, 0, 0}, past, 1, threads, table);
+  EXPECT_THROW(RunAttention(f, {past, false}, 1, rows.data(), rows.data(), rows.data(), y.data(), table, tensors,
+                            threads, scratch),
+               Error);
+}
+
 }  // namespace
 }  // namespace ryzen_npu_gemma::ep

@@ -108,6 +108,12 @@ const NearMiss kNearMisses[] = {
     {"FlowKvOfManyTokens", [](Graph& g) { At(g, "a").op_type = "FlowKV"; }, "a", "FlowKV takes one token", "sequence"},
     {"Batch", [](Graph& g) { ValueAt(g, "ids").shape[0].value = 2; }, "h", "batch is not 1", "[2,sequence]"},
     {"IdsType", [](Graph& g) { ValueAt(g, "ids").type = DataType::kFloat32; }, "h", "ids are not int64", "ids"},
+    {"PastLenOfUnknownShape",
+     [](Graph& g) {
+       ValueAt(g, "past_len").has_shape = false;
+       ValueAt(g, "past_len").shape.clear();
+     },
+     "a", "past_len is not one number", "unknown shape"},
     {"ConstantIds", [](Graph& g) { ValueAt(g, "ids").is_constant = true; }, "h", "ids are a constant", "ids"},
     {"GeluErf", [](Graph& g) { At(g, "g").attributes["approximate"] = std::string("none"); }, "g",
      "approximate is not tanh", "none"},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <vector>
 
 #include "ep/src/error.h"
@@ -88,6 +89,17 @@ void WritePresent(const FlowAttention& f, const Cache& cache, int output, const 
   const int64_t row_bytes = f.head_dim * static_cast<int64_t>(cache.element);
   const int64_t capacity = cache.shared ? cache.P : cache.past_len + rows;
   auto* present = static_cast<uint8_t*>(tensors.Output(output, {1, f.kv_num_heads, capacity, f.head_dim}));
+  const auto* past_begin = past.as<uint8_t>();
+  const int64_t past_bytes = f.kv_num_heads * cache.P * row_bytes,
+                present_bytes = f.kv_num_heads * capacity * row_bytes;
+  const bool overlap =
+      std::less<>()(present, past_begin + past_bytes) && std::less<>()(past_begin, present + present_bytes);
+  if (overlap && past_bytes > 0 && !(cache.shared && present == past_begin))
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        Where(f) +
+            "past and present overlap in memory; a growing cache needs a buffer of its own for present, a shared one "
+            "the very same buffer for both");
   for (int64_t h = 0; h < f.kv_num_heads; ++h) {
     uint8_t* to = present + h * capacity * row_bytes;
     const uint8_t* from = past.as<uint8_t>() + h * cache.P * row_bytes;

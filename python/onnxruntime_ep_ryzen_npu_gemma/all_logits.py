@@ -51,26 +51,29 @@ class AllLogitsModel:
 
 
 @contextmanager
-def open_all_logits(path: Path, context: int, *, device: str, threads: int | None) -> Iterator[AllLogitsModel]:
+def open_all_logits(
+    path: Path, context: int, *, device: str, accuracy: str = "exact", threads: int | None
+) -> Iterator[AllLogitsModel]:
     """Opens a converted folder, a GGUF file or a Hugging Face folder.
 
     Args:
         path: the model.
         context: the longest sequence that will run; what the model takes if that is less.
         device: where a converted model runs, see `open_session`.
+        accuracy: see `open_session`; an original model is exact.
         threads: see `open_session`.
 
     Raises:
         Problem: it is none of these, or was converted without `--logits all`.
     """
     if any((path / name).exists() for name in _PACKAGE_FILES):
-        yield _open_converted(path, context, device, threads)
+        yield _open_converted(path, context, device, accuracy, threads)
     else:
         with tempfile.TemporaryDirectory(prefix="ryzen-npu-gemma-") as folder:
             yield _open_original(path, Path(folder), context, threads)
 
 
-def _open_converted(path: Path, context: int, device: str, threads: int | None) -> AllLogitsModel:
+def _open_converted(path: Path, context: int, device: str, accuracy: str, threads: int | None) -> AllLogitsModel:
     from .model_folder import open_model_folder
     from .session import open_session
 
@@ -78,7 +81,7 @@ def _open_converted(path: Path, context: int, device: str, threads: int | None) 
     if not (path / ALL_LOGITS_FILE).is_file():
         raise Problem("this model gives the logits of the last position only", path, f"no {ALL_LOGITS_FILE}",
                       "convert it with `--logits all`")  # fmt: skip
-    session, _ = open_session(path / ALL_LOGITS_FILE, device=device, threads=threads)
+    session, _ = open_session(path / ALL_LOGITS_FILE, device=device, accuracy=accuracy, threads=threads)
     decoder = Decoder(session, min(context, folder.context_length), folder.windows)
     return AllLogitsModel(decoder, folder.tokenizer(), folder.bos_id)
 

@@ -74,6 +74,8 @@ def main(args: argparse.Namespace) -> int:
 
     if args.reps < 1:
         raise Problem("there is nothing to measure", "--reps", args.reps, "give 1 or more")
+    if not any((*args.p, *args.n)):
+        raise Problem("there is nothing to measure", "-p and -n", 0, "give a length of 1 or more to one of them")
     folder = open_model_folder(args.model)
     context = max(args.d) + max(*args.p, *args.n)
     if context > folder.context_length:
@@ -103,10 +105,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) for part in text.split(","))
-    if min(numbers) < 0:
-        raise ValueError(text)
-    return numbers
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers of 0 or more with commas between them")
+    return tuple(map(int, parts))
 
 
 def _run(decoder: Decoder, kind: str, depth: int, tokens: int, reps: int) -> _Test:

@@ -38,6 +38,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--reference", metavar="MODEL", type=Path, help="the model to compare with")
     parser.add_argument("--windows", type=int, metavar="N", help="measure the first N windows only (default: all)")
     parser.add_argument("--device", choices=("auto", "npu", "host"), default="auto", help="default %(default)s")
+    parser.add_argument(
+        "--accuracy",
+        choices=("exact", "fast"),
+        default="exact",
+        help="of the model, not of the reference, which is exact: the same folder twice tells what fast costs "
+        "(default exact)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="default: onnxruntime's choice")
     parser.add_argument("--json", action="store_true", help="print the figures as one object")
 
@@ -59,12 +66,12 @@ def main(args: argparse.Namespace) -> int:
     text = read_text(args.text)
     with ExitStack() as stack:
 
-        def opened(path: Path) -> AllLogitsModel:
-            model = open_all_logits(path, _WINDOW, device=args.device, threads=args.threads)
+        def opened(path: Path, accuracy: str) -> AllLogitsModel:
+            model = open_all_logits(path, _WINDOW, device=args.device, accuracy=accuracy, threads=args.threads)
             return stack.enter_context(model)
 
-        model = opened(args.model)
-        reference = opened(args.reference) if args.reference is not None else None
+        model = opened(args.model, args.accuracy)
+        reference = opened(args.reference, "exact") if args.reference is not None else None
         if reference is not None and reference.decoder.vocab_size != model.decoder.vocab_size:
             raise Problem("the models have different vocabularies", args.reference,
                           f"{reference.decoder.vocab_size} tokens for {model.decoder.vocab_size}",

@@ -46,6 +46,7 @@ def test_text_has_both_tables(tiny_model_folder: Path, capsys: pytest.CaptureFix
     ("arguments", "words"),
     [
         (["--reps", "0"], "--reps: found 0"),
+        (["-p", "0", "-n", "0"], "there is nothing to measure: -p and -n"),
         (["-d", "100000"], "longer than the model's context"),
     ],
 )

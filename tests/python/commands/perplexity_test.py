@@ -79,6 +79,14 @@ def test_converted_model_against_the_original(
     assert (itself["kl_mean"], itself["top1"], itself["ln_increase"]) == (pytest.approx(0, abs=1e-9), 1, 0)
 
 
+def test_the_cost_of_fast_is_the_same_folder_against_itself(
+    ep_library: str, all_logits_folder: Path, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = (all_logits_folder, text, "--reference", all_logits_folder, "--windows", 1)
+    assert measure(capsys, *twice)["kl_mean"] == 0
+    assert measure(capsys, *twice, "--accuracy", "fast")["kl_mean"] > 0
+
+
 def test_text_for_people(
     ep_library: str, all_logits_folder: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

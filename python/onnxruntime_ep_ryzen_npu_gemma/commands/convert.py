@@ -31,7 +31,7 @@ _PREFILL, _DECODE = "prefill.onnx", "decode.onnx"
 _HEAD_BITS = {"q4nx": 4, "q8": 8}
 _DATA_ALIGNMENT = 4096  # a page: weights are mapped
 _LEAST_CALIBRATION_TOKENS = 128
-_CALIBRATION_WINDOW, _CALIBRATION_WINDOWS = 512, 32  # tokens; more of either gained nothing that could be measured
+_CALIBRATION_WINDOW, _CALIBRATION_WINDOWS = 512, 32  # tokens; a matrix of 2048 columns wants several times as many
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

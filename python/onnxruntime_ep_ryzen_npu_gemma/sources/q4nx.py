@@ -29,7 +29,7 @@ __all__ = ["Q4NX_FILE", "Q4nxFolderSource"]
 Q4NX_FILE = "model.q4nx"
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _SAMPLED_ROW_BLOCKS = 16
-_LEAST_COSINE = 0.9  # of head and embedding; 4 bits give 0.997 or so, a wrong reading 0.6 or less
+_LEAST_COSINE = 0.9  # of head and embedding; on 270M a right reading gives 0.997 or 0.993, a wrong one 0.79 or less
 _DO = "make the file again from the original model with `convert --format q4nx`"
 
 

@@ -40,12 +40,12 @@ def test_each_step_lowers_the_error(problem: tuple[np.ndarray, np.ndarray, np.nd
         return float(quadratic_error(quantized.values(), w, H).sum())
 
     fed_back = error_feedback(w, U)
-    # Measured: 0.35 and, after the descent, 0.22 of what rounding to nearest gives.
-    assert error(fed_back) < 0.5 * error(nearest(w))
+    # Measured: 0.134 of what rounding to nearest gives; after 1, 2, 4 sweeps 0.085, 0.073, 0.070.
+    assert error(fed_back) < 0.2 * error(nearest(w))
     errors = [error(descend(fed_back, w, H, sweeps)) for sweeps in (0, 1, 2, 4)]
     assert errors[0] == pytest.approx(error(fed_back))
     assert errors == sorted(errors, reverse=True)
-    assert errors[2] < 0.8 * errors[0]
+    assert errors[2] < 0.65 * errors[0]
 
 
 def test_descent_alone_never_raises_the_error_of_a_row(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

@@ -16,7 +16,7 @@ def nmse(blocks: np.ndarray, w: np.ndarray) -> float:
 @pytest.mark.parametrize("shape", [(64, 512), (33, 32), (5, 288)])
 def test_loses_less_than_round_to_nearest(shape: tuple[int, int]) -> None:
     w = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    assert nmse(quantize_by_search(w), w) < 0.85 * nmse(q4nx.quantize_rtn(w), w)  # measured: 0.79 to 0.82
+    assert nmse(quantize_by_search(w), w) < 0.85 * nmse(q4nx.quantize_rtn(w), w)  # measured: 0.81 to 0.84
 
 
 def test_an_outlier_does_not_take_the_whole_range() -> None:

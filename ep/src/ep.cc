@@ -44,30 +44,11 @@ void Ep::Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support) {
 
   const ReadGraphResult read = ReadGraph(api_, graph, ReadConstants::kSmall);
   policy_ = Decide(read.graph);
-  const Policy& policy = policy_;
-  failure_ = refusal_;
+  failure_ = refusal_.empty() ? Report(read.graph) : refusal_;
 
-  const std::string refused = RefusedNodes(read.graph, policy);
   std::vector<bool> claimed;
-  for (const Decision& decision : policy.decisions) claimed.push_back(decision.claimed);
-  if (!failure_.empty()) {
-    if (!claimed.empty()) claimed.assign(claimed.size(), true);  // so that Compile is called, whatever the graph
-  } else if (!refused.empty() && options_.strict) {
-    failure_ = "strict: these nodes would run on the CPU EP: " + refused;
-    for (std::size_t i = 0; i < claimed.size(); ++i)
-      claimed[i] = claimed[i] || policy.decisions[i].claimable;  // so that Compile is called
-  } else if (!refused.empty()) {
-    api_.Log(logger_, ORT_LOGGING_LEVEL_WARNING, "RyzenNPUGemmaEP leaves to the CPU EP: " + refused);
-  }
-  if (options_.log_partition_summary)
-    api_.Log(logger_, ORT_LOGGING_LEVEL_WARNING, "RyzenNPUGemmaEP " + PlacementSummary(policy));
-  if (!options_.placement_report.empty() && failure_.empty()) {
-    try {
-      WritePlacementReport(options_.placement_report, read.graph, policy, why_host_);
-    } catch (const Error& e) {
-      failure_ = e.what();
-    }
-  }
+  for (const Decision& decision : policy_.decisions)
+    claimed.push_back(decision.claimed || !failure_.empty());  // all of a refused graph, so that Compile is called
 
   OrtNodeFusionOptions fusion{};
   fusion.ort_version_supported = api_.version;
@@ -77,6 +58,24 @@ void Ep::Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support) {
     for (int i : region) nodes.push_back(read.nodes[i]);
     api_.Check(api_.ep->EpGraphSupportInfo_AddNodesToFuse(support, nodes.data(), nodes.size(), &fusion));
   }
+}
+
+// Tells where the nodes run, by report and log; returns why no session may be made of this graph, or nothing.
+std::string Ep::Report(const Graph& graph) {
+  const std::string refused = RefusedNodes(graph, policy_);
+  if (!refused.empty() && options_.strict) return "strict: these nodes would run on the CPU EP: " + refused;
+  if (!refused.empty())
+    api_.Log(logger_, ORT_LOGGING_LEVEL_WARNING, "RyzenNPUGemmaEP leaves to the CPU EP: " + refused);
+
+  const std::vector<Placement> placements = placements_.Update(graph, policy_);
+  if (options_.log_partition_summary)
+    api_.Log(logger_, ORT_LOGGING_LEVEL_WARNING, "RyzenNPUGemmaEP " + PlacementSummary(placements));
+  try {
+    if (!options_.placement_report.empty()) WritePlacementReport(options_.placement_report, placements, why_host_);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
 }
 
 OrtStatus* ORT_API_CALL Ep::CompileImpl(OrtEp* self, const OrtGraph** graphs, const OrtNode** fused_nodes, size_t count,

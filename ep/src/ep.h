@@ -27,6 +27,7 @@ class Ep : public OrtEp {
   static OrtStatus* ORT_API_CALL IsConcurrentRunSupportedImpl(OrtEp* self, bool* supported) noexcept;
 
   void Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support);
+  std::string Report(const Graph& graph);
   OrtNodeComputeInfo* CompileRegion(const OrtGraph* graph, const OrtNode* fused_node);
 
   const Api api_;
@@ -35,7 +36,8 @@ class Ep : public OrtEp {
   const WhyHost why_host_;
   const std::string refusal_;  // why no session may be made with these options; empty: one may
   const OrtLogger* logger_;
-  Policy policy_;        // of the whole graph, as GetCapability last saw it
+  Policy policy_;  // of the whole graph, as GetCapability last saw it
+  Placements placements_;
   std::string failure_;  // why the session may not be made; Compile reports it
 };
 

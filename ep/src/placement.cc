@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -23,18 +24,40 @@ std::string QualifiedType(const Node& node) {
 
 }  // namespace
 
-void WritePlacementReport(const std::string& path, const Graph& graph, const Policy& policy, const WhyHost& why_host) {
+std::vector<Placement> Placements::Update(const Graph& graph, const Policy& policy) {
+  std::vector<Placement> placements;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    const bool named = !node.outputs.empty() && node.outputs[0] >= 0;
+    placements.push_back(
+        {node.domain, node.op_type, node.name, named ? graph.values[node.outputs[0]].name : "", policy.decisions[i]});
+  }
+  std::vector<Placement> inlined;  // refused before, and no longer there
+  for (const Placement& refused : refused_) {
+    const bool there = std::any_of(placements.begin(), placements.end(), [&](const Placement& p) {
+      return p.op_type == refused.op_type && p.output == refused.output;
+    });
+    if (!there) inlined.push_back(refused);
+  }
+  placements.insert(placements.begin(), inlined.begin(), inlined.end());
+  refused_ = std::move(inlined);
+  for (const Placement& p : placements)
+    if (!p.decision.claimed && p.decision.claimable && !p.output.empty() &&
+        std::none_of(refused_.begin(), refused_.end(), [&](const Placement& q) { return q.output == p.output; }))
+      refused_.push_back(p);
+  return placements;
+}
+
+void WritePlacementReport(const std::string& path, const std::vector<Placement>& placements, const WhyHost& why_host) {
   const std::string temporary = path + ".tmp" + std::to_string(::getpid());
   {
     std::ofstream file(temporary, std::ios::binary);
     file << "domain\top_type\tname\tdevice\treason\tvalue\tmacs_per_token\n";
-    for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-      const Node& node = graph.nodes[i];
-      const Decision& decision = policy.decisions[i];
-      file << Field(node.domain) << '\t' << Field(node.op_type) << '\t' << Field(node.name) << '\t'
-           << (decision.claimed ? "host" : "cpu") << '\t' << Field(decision.claimed ? why_host.reason : decision.reason)
-           << '\t' << Field(decision.claimed ? why_host.value : decision.value) << '\t' << decision.macs_per_token
-           << '\n';
+    for (const Placement& p : placements) {
+      const bool claimed = p.decision.claimed;
+      file << Field(p.domain) << '\t' << Field(p.op_type) << '\t' << Field(p.name) << '\t' << (claimed ? "host" : "cpu")
+           << '\t' << Field(claimed ? why_host.reason : p.decision.reason) << '\t'
+           << Field(claimed ? why_host.value : p.decision.value) << '\t' << p.decision.macs_per_token << '\n';
     }
     file.flush();
     if (!file) {
@@ -51,17 +74,17 @@ void WritePlacementReport(const std::string& path, const Graph& graph, const Pol
   }
 }
 
-std::string PlacementSummary(const Policy& policy) {
+std::string PlacementSummary(const std::vector<Placement>& placements) {
   int64_t taken = 0, taken_macs = 0, macs = 0;
-  for (const Decision& decision : policy.decisions) {
-    taken += decision.claimed;
-    macs += decision.macs_per_token;
-    if (decision.claimed) taken_macs += decision.macs_per_token;
+  for (const Placement& p : placements) {
+    taken += p.decision.claimed;
+    macs += p.decision.macs_per_token;
+    if (p.decision.claimed) taken_macs += p.decision.macs_per_token;
   }
   char share[64];
   std::snprintf(share, sizeof(share), "%.1f",
                 macs ? 100.0 * static_cast<double>(taken_macs) / static_cast<double>(macs) : 0.0);
-  return "takes " + std::to_string(taken) + " of " + std::to_string(policy.decisions.size()) + " nodes, " + share +
+  return "takes " + std::to_string(taken) + " of " + std::to_string(placements.size()) + " nodes, " + share +
          " % of the multiply-adds of weights";
 }
 

@@ -191,9 +191,9 @@ TEST(HostAttentionErrors, CacheThatDoesNotFitTheCall) {
       run(),
       "attention test: the KV cache holds 4 tokens, this call needs 7; make the cache larger or the text shorter");
   shared = false;
-  EXPECT_EQ(
-      run(),
-      "attention test: a growing cache must hold the 3 past tokens, it holds 4; pass what the last call returned");
+  EXPECT_EQ(run(),
+            "attention test: a growing cache must hold the 3 past tokens, it holds 4; pass what the last call "
+            "returned, or a larger buffer if it is a shared one that is full");
   past = -1;
   EXPECT_EQ(run(),
             "attention test: the length of the past is -1; attention_mask must be as long as the past and the new "

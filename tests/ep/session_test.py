@@ -106,6 +106,33 @@ def test_refused_node_runs_on_the_cpu_and_strict_refuses(model: onnx.ModelProto)
         on_ep(odd, strict="1")
 
 
+def test_report_keeps_a_refused_node_that_was_inlined(model: onnx.ModelProto, tmp_path: Path) -> None:
+    def refuse_down(graph: onnx.GraphProto) -> None:
+        down = next(n for n in graph.node if n.name == "model.layers.3.mlp.down_proj")
+        next(a for a in down.attribute if a.name == "block_size").i = 64  # the body does not look at it
+
+    report = tmp_path / "placement.tsv"
+    on_ep(changed(model, refuse_down), placement_report=str(report))
+    with report.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    [row] = [row for row in rows if row["name"] == "model.layers.3.mlp.down_proj"]
+    assert (row["device"], row["reason"], row["value"]) == ("cpu", "block_size is not 32", "64")
+    assert int(row["macs_per_token"]) == 64 * 160
+
+
+def test_an_unwritable_report_is_an_error_even_when_nothing_is_taken(tmp_path: Path, ep_library: str) -> None:
+    tanh = onnx.helper.make_node("Tanh", ["x"], ["y"])
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4]) for name in "xy"]
+    graph = onnx.helper.make_graph([tanh], "tanh", values[:1], values[1:])
+    opset = [onnx.helper.make_opsetid("", 23)]
+    ryzen.register()
+    with pytest.raises(Exception, match="cannot write"):
+        on_ep(
+            onnx.helper.make_model(graph, opset_imports=opset, ir_version=10),
+            placement_report=str(tmp_path / "no" / "report"),
+        )
+
+
 def test_strict_refuses_even_when_nothing_could_be_taken(model: onnx.ModelProto) -> None:
     flow = next(n for n in model.graph.node if n.op_type == "FlowQKV")
     graph = onnx.helper.make_graph([flow], "one", [], [])

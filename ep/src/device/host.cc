@@ -1,7 +1,6 @@
 #include "ep/src/device/host.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <string>
 
@@ -20,8 +19,8 @@ namespace {
 
 constexpr int64_t kMatMulShards = 16;  // enough for even work on a laptop's cores; part of no result
 constexpr int64_t kFewRows = 4;        // up to here a shard prepares the activations anew: fewer shards then
-constexpr int64_t kInlineElements = int64_t{1}
-                                    << 14;  // below this a hand-over to another thread costs more than the work
+// Below this a hand-over to another thread costs more than the work.
+constexpr int64_t kInlineElements = int64_t{1} << 14;
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text = "[";

@@ -54,9 +54,10 @@ Cache OpenCache(const FlowAttention& f, const CacheState& state, int64_t rows, R
   cache.element = f.kv_type == DataType::kFloat16 ? 2 : 4;
   const int64_t total = cache.past_len + rows;
   if (!cache.shared && cache.P != cache.past_len)
-    throw Error(ErrorCode::kInvalidArgument, Where(f) + "a growing cache must hold the " +
-                                                 std::to_string(cache.past_len) + " past tokens, it holds " +
-                                                 std::to_string(cache.P) + "; pass what the last call returned");
+    throw Error(ErrorCode::kInvalidArgument,
+                Where(f) + "a growing cache must hold the " + std::to_string(cache.past_len) +
+                    " past tokens, it holds " + std::to_string(cache.P) +
+                    "; pass what the last call returned, or a larger buffer if it is a shared one that is full");
   const int64_t needed = f.window ? std::min(total, f.window) : total;
   if (cache.shared && cache.P < needed)
     throw Error(ErrorCode::kInvalidArgument, Where(f) + "the KV cache holds " + std::to_string(cache.P) +

@@ -38,3 +38,16 @@ def test_operators() -> None:
     words = set(re.findall(r'"(\w+)"', policy))
     missing = {attribute.name for op in OPERATORS.values() for attribute in op.attributes} - words
     assert not missing, f"attributes that ep/src/policy.cc does not check: {missing}"
+
+
+def test_readme_has_the_options_of_the_provider() -> None:
+    source = (_ROOT / "ep/src/options.h").read_text(encoding="utf-8")
+    table = source[source.index("kOptionDocs[] = {") : source.index("};", source.index("kOptionDocs[] = {"))]
+    options = {
+        key: (values.split("|"), default)
+        for key, values, default in re.findall(r'\{"(\w+)",\s*"([^"]*)",\s*"([^"]*)",', table)
+    }
+    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) ?\|", readme[readme.index("## Options") :], re.MULTILINE)
+    found = {key: (values.replace("`", "").split(", "), default.strip("` ")) for key, values, default in rows}
+    assert len(options) >= 5 and found == options

@@ -155,7 +155,7 @@ class KernelContract:
         raise KeyError(f"{self.symbol} has no argument '{name}'; it has {[arg.name for arg in self.args]}")
 
     def l1_bytes(self, depth: Mapping[str, int] | None = None, **shape: int) -> int:
-        """Bytes of L1 that a core needs: stack, tables, buffers (`depth` copies of those named: 2 for a double buffer)."""
+        """Bytes of L1 that a core needs: stack, tables, buffers (`depth` copies of those named)."""
         depth = depth or {}
         for name in depth:
             self.arg(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from kernels.contract import Arg, KernelContract, Limit, Tolerance, buffer, scalar
 
 DOUBLE = KernelContract(

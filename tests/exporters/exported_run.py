@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
-__all__ = ["logits", "session"]
+__all__ = ["logits", "session", "stream_logits"]
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _SLIDING_LENGTH = "past_sliding_length"  # genai's builder names a cache of one window so, whose rows must be there
@@ -22,6 +22,13 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
 def logits(
     session: ort.InferenceSession, ids: np.ndarray, chunks: Sequence[int], *, head_dim: int, window: int
 ) -> np.ndarray:
+    """Those of `stream_logits`, joined."""
+    return np.concatenate(list(stream_logits(session, ids, chunks, head_dim=head_dim, window=window)))
+
+
+def stream_logits(
+    session: ort.InferenceSession, ids: np.ndarray, chunks: Sequence[int], *, head_dim: int, window: int
+) -> Iterator[np.ndarray]:
     """Feeds `ids` in chunks through the graph's cache, batch 1.
 
     Args:
@@ -31,8 +38,8 @@ def logits(
         head_dim: of the caches, whose last dimension may be a name.
         window: rows of the caches that must not be empty at the start.
 
-    Returns:
-        float32 [rows, V]: every position of every call, or the last of each where the graph gives only that.
+    Yields:
+        float32 [rows, V]: every position of a call, or its last where the graph gives only that.
     """
     inputs = {value.name: value for value in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
@@ -41,7 +48,7 @@ def logits(
         for name, value in inputs.items()
         if name.startswith("past_key_values.")
     }
-    found, past_len = [], 0
+    past_len = 0
     for count in chunks:
         total = past_len + count
         feed = {"input_ids": ids[None, past_len:total], "attention_mask": np.ones((1, total), np.int64)}
@@ -49,9 +56,8 @@ def logits(
             feed["position_ids"] = np.arange(past_len, total)[None]
         results = dict(zip(names, session.run(names, feed | cache), strict=True))
         cache = {name: results[name.replace("past_key_values", "present")] for name in cache}
-        found.append(results["logits"][0].astype(np.float32))
+        yield results["logits"][0].astype(np.float32, copy=False)
         past_len = total
-    return np.concatenate(found)
 
 
 def _rows(past: ort.NodeArg, window: int) -> int:

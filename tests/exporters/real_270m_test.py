@@ -6,7 +6,6 @@ Slow: each exporter runs in its own environment on 1 GB of weights.
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 from pathlib import Path
 
@@ -14,13 +13,10 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from onnxruntime_ep_ryzen_npu_gemma.graph_passes import fuse
-from onnxruntime_ep_ryzen_npu_gemma.sources import Source, open_source
-from onnxruntime_ep_ryzen_npu_gemma.tokenizer import write_tokenizer
-from tests.exporters import exported_run, tiny_model
+from tests.exporters import exported_run, real_model
 from tests.exporters.environments import run_exporter
 
 pytestmark = pytest.mark.slow
@@ -40,39 +36,7 @@ _MAX_ERROR_RATIO = 2  # of errors against transformers, fused to exported: the i
 
 @pytest.fixture(scope="module")
 def hf_folder(demo_gguf: Path) -> Path:
-    """The demo model's weights as a Hugging Face folder in float32."""
-    folder = _FOLDER / "hf"
-    if not (folder / "tokenizer_config.json").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        source = open_source(demo_gguf)
-        (folder / "config.json").write_text(json.dumps(_config(source)), encoding="utf-8")
-        norms = {name for name in source.names() if name.endswith("norm.weight")}
-        tensors = {name: source.tensor(name) - (1 if name in norms else 0) for name in source.names()}
-        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-        write_tokenizer(source, folder)
-    return folder
-
-
-def _config(source: Source) -> dict[str, object]:
-    c = source.config
-    kinds = ["full_attention" if kind == "full" else "sliding_attention" for kind in c.layer_types]
-    return tiny_model.CONFIG | {
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.hidden_size,
-        "intermediate_size": c.intermediate_size,
-        "num_hidden_layers": c.num_layers,
-        "num_attention_heads": c.num_heads,
-        "num_key_value_heads": c.num_kv_heads,
-        "head_dim": c.head_dim,
-        "query_pre_attn_scalar": round(c.query_scale**-2),
-        "sliding_window": c.sliding_window,
-        "layer_types": kinds,
-        "max_position_embeddings": c.max_positions,
-        "rope_theta": c.rope_theta_global,
-        "rope_local_base_freq": c.rope_theta_local,
-        "eos_token_id": [1, 106],
-    }
+    return real_model.hf_folder(demo_gguf, _FOLDER / "hf")
 
 
 @functools.cache

@@ -75,18 +75,20 @@ def main() -> int:
     for model in models:
         if time.monotonic() < deadline:
             workshop.make(model)
-    workshop.measure(models, args.windows, deadline)
+    made = [model for model in models if workshop.made(model)]
+    workshop.measure(made, args.windows, deadline)
     results = []
-    for model in models:
+    for model in made:
         scores = workshop.scores(model, args.windows)
         if scores is None:
-            print(f"{model.name}: not measured yet; run this again", file=sys.stderr)
             continue
         path = workshop.path(model)
         size = sum(file.stat().st_size for file in model.weight_files(path))
         results.append({"name": model.name, "bits": model.bits(path), "bytes": size, **summary(scores)})
     if results:
         print(json.dumps(results) if args.json else _table(results))
+    if len(results) < len(models):
+        print(f"{len(models) - len(results)} models are not measured yet: run this again", file=sys.stderr)
     return 0 if len(results) == len(models) else 1
 
 

@@ -1,8 +1,8 @@
 """Makes models and measures them side by side, window after window; what is done stays in a folder for each model.
 
-    build/accuracy/<name>/made_of    what the model came from: it is made and measured again when that changes
-    build/accuracy/<name>/model*     the model
-    build/accuracy/<name>/N.npz      the scores of window N
+    build/accuracy/<name>/made_of      what the model came from: it is made again when that changes
+    build/accuracy/<name>/model*       the model
+    build/accuracy/<name>/scores-*     of one window, with hashes of weights and text; measured once
 
 One run of the float32 reference serves all models that lack a window, so a table costs one reference, not one a line.
 """
@@ -28,6 +28,7 @@ from tests.bench.accuracy.models import WINDOW, LogitsModel, Model, Weights
 
 __all__ = ["Workshop"]
 
+_HASH = "weights.sha256"
 _SUFFIX = {"LlamaCppModel": ".gguf"}
 
 
@@ -38,7 +39,7 @@ class Workshop:
         """Takes what models are made of, the text to measure on, and what tells whether a model is still the same."""
         self._folder, self._weights, self._text = folder, weights, text
         self._made_of = made_of
-        self._text_hash = hashlib.sha256(text.read_bytes()).hexdigest()[:16]
+        self._text_hash = _hash(text)
 
     def path(self, model: Model) -> Path:
         """Where the model is."""
@@ -47,15 +48,24 @@ class Workshop:
     def make(self, model: Model) -> None:
         """Makes the model unless it is there, made of the same."""
         home, made_of = self._home(model), self._made_of(model)
-        stamp = home / "made_of"
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") == made_of:
+        stamp, path = home / "made_of", self.path(model)
+        if self.made(model):
             return
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
+        stamp.unlink(missing_ok=True)
+        (home / _HASH).unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
-        model.make(self._weights, self.path(model))
-        _say(f"{model.name}: made in {time.monotonic() - start:.0f} s")
+        model.make(self._weights, path)
+        tqdm.write(f"{model.name}: made in {time.monotonic() - start:.0f} s", file=sys.stderr)
+        (home / _HASH).write_text(_hash(*model.weight_files(path)), encoding="utf-8")
         stamp.write_text(made_of, encoding="utf-8")
+
+    def made(self, model: Model) -> bool:
+        """Whether `make` has nothing to do."""
+        stamp = self._home(model) / "made_of"
+        return stamp.is_file() and stamp.read_text(encoding="utf-8") == self._made_of(model)
 
     def scores(self, model: Model, count: int) -> Scores | None:
         """The scores of the first windows, or None if some are missing."""
@@ -93,7 +103,8 @@ class Workshop:
         return self._folder / "".join(c if c.isalnum() else "-" for c in model.name)
 
     def _scores_file(self, model: Model, window: int) -> Path:
-        return self._home(model) / f"{self._text_hash}-{window}.npz"
+        weights = (self._home(model) / _HASH).read_text(encoding="utf-8")
+        return self._home(model) / f"scores-{weights}-{self._text_hash}-{window}.npz"
 
     def _write(self, model: Model, window: int, scores: Scores) -> None:
         file = self._scores_file(model, window)
@@ -118,6 +129,10 @@ def _side_by_side(models: Sequence[LogitsModel], reference: LogitsModel, ids: li
     return [Scores.concatenate(done) for done in parts]
 
 
-def _say(text: str) -> None:
-    """Prints beside a progress bar, on stderr."""
-    tqdm.write(text, file=sys.stderr)
+def _hash(*files: Path) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()[:16]

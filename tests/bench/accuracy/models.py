@@ -147,7 +147,7 @@ class GenaiModel:
 
     def make(self, weights: Weights, path: Path) -> None:
         """See `Model`."""
-        hf = real_model.hf_folder(weights.float32, path.parent / "hf")
+        hf = real_model.hf_folder(weights.float32, weights.float32.with_name("hf"))
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
         options = ("--precision", "int4", "--options", "windowed_kv_cache=false", *self.options)

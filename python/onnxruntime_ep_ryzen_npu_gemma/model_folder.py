@@ -36,6 +36,7 @@ class ModelFolder:
         eos_ids: the tokens that end one.
         windows: for each layer its attention window, 0 for global; None when some layer's attention is not ours, so
             that the cache must grow.
+        parameters: how many weights the model has, whatever their bits.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class ModelFolder:
     bos_id: int
     eos_ids: frozenset[int]
     windows: tuple[int, ...] | None
+    parameters: int
 
     @property
     def model_path(self) -> Path:
@@ -90,6 +92,7 @@ def open_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
         bos_id=_integer(config_path, "bos_token_id", config.get("bos_token_id")),
         eos_ids=frozenset(_integer(config_path, "eos_token_id", value) for value in eos_ids),
         windows=_windows(model.graph, folder / "model.onnx"),
+        parameters=_parameters(model.graph),
     )
 
 
@@ -125,6 +128,18 @@ def _windows(graph: ir.Graph, path: Path) -> tuple[int, ...] | None:
         if past_k is not None and past_k.name in layer_of:
             windows[layer_of[past_k.name]] = _window(node, path)
     return tuple(windows[layer] for layer in range(layers)) if sorted(windows) == list(range(layers)) else None
+
+
+def _parameters(graph: ir.Graph) -> int:
+    counts = {name: value.const_value.size for name, value in graph.initializers.items()
+              if value.const_value is not None and value.const_value.dtype.is_floating_point()}  # fmt: skip
+    for node in graph:
+        if node.domain == DOMAIN and {"N", "K"} <= node.attributes.keys():  # packed: the bytes are no count
+            N, K = (node.attributes[name].value for name in "NK")
+            packed = node.inputs[1]
+            if type(N) is int and type(K) is int and packed is not None and packed.name is not None:
+                counts[packed.name] = N * K
+    return sum(counts.values())
 
 
 def _window(node: ir.Node, path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import onnx_ir as ir
 import pytest
@@ -133,3 +134,9 @@ def test_a_damaged_tokenizer_is_refused(folder, text):
     (folder / "tokenizer.json").write_text(text)
     with pytest.raises(Problem, match=r"tokenizer cannot be read: .*tokenizer\.json"):
         open_model_folder(folder).tokenizer()
+
+
+def test_parameters_are_the_weights_whatever_their_bits(tiny_model_folder: Path) -> None:
+    from tests.tiny_gemma3 import make_hf_model  # imports torch
+
+    assert open_model_folder(tiny_model_folder).parameters == sum(p.numel() for p in make_hf_model().parameters())

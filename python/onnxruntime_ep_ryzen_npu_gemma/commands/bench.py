@@ -26,12 +26,16 @@ _FIRST_TOKEN = 256  # below it a Gemma vocabulary holds control tokens and singl
 
 @dataclasses.dataclass(frozen=True)
 class _Test:
-    """`tokens` in one prefill or, one by one, in decode steps, after `depth` tokens of context."""
+    """`tokens` in one prefill or, one by one, in decode steps, after `depth` tokens of context.
+
+    `seconds` and `depth_seconds`, the time that the context before took, have one number for each repetition.
+    """
 
     name: str
     depth: int
     tokens: int
     seconds: tuple[float, ...]
+    depth_seconds: tuple[float, ...]
 
     @property
     def label(self) -> str:
@@ -69,6 +73,7 @@ def main(args: argparse.Namespace) -> int:
         Problem: bad values, a folder that is not a converted model, a test longer than the model's context.
     """
     from onnxruntime_ep_ryzen_npu_gemma.decoder import Decoder
+    from onnxruntime_ep_ryzen_npu_gemma.machine import machine_stamp
     from onnxruntime_ep_ryzen_npu_gemma.model_folder import open_model_folder
     from onnxruntime_ep_ryzen_npu_gemma.session import open_session
 
@@ -94,10 +99,12 @@ def main(args: argparse.Namespace) -> int:
     result: dict[str, Any] = {
         "model": str(folder.path),
         "bytes": sum(file.stat().st_size for file in folder.path.glob("model.onnx*")),
+        "parameters": folder.parameters,
         "placement": placement.summary(),
+        "accuracy": args.accuracy,
         "threads": args.threads,
         "load_seconds": load_seconds,
-        "machine": _machine(),
+        "machine": machine_stamp(),
         "tests": [vars(test) | {"tokens_per_second": statistics.mean(test.speeds)} for test in tests],
     }
     print(json.dumps(result) if args.json else _text(result, tests))
@@ -115,10 +122,11 @@ def _run(decoder: Decoder, kind: str, depth: int, tokens: int, reps: int) -> _Te
     import numpy as np
 
     ids = np.random.default_rng(0).integers(_FIRST_TOKEN, decoder.vocab_size, depth + tokens).tolist()
-    seconds = []
+    seconds, depth_seconds = [], []
     for rep in range(reps + 1):
         print(f"\r{kind}{tokens} @ {depth}: {rep}/{reps} ", end="", file=sys.stderr, flush=True)
         decoder.reset()
+        before = time.perf_counter()
         if depth:
             decoder.prefill(ids[:depth])
         start = time.perf_counter()
@@ -129,61 +137,46 @@ def _run(decoder: Decoder, kind: str, depth: int, tokens: int, reps: int) -> _Te
                 decoder.step(token)
         if rep:  # the first one warms up
             seconds.append(time.perf_counter() - start)
+            depth_seconds.append(start - before)
     print("\r\033[K", end="", file=sys.stderr, flush=True)
-    return _Test(f"{kind}{tokens}", depth, tokens, tuple(seconds))
-
-
-def _machine() -> dict[str, str | int | None]:
-    import os
-    import platform
-
-    import onnxruntime as ort
-
-    cpu = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            cpu = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass  # not Linux on x86: the architecture has to do
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "onnxruntime": ort.__version__}
+    return _Test(f"{kind}{tokens}", depth, tokens, tuple(seconds), tuple(depth_seconds))
 
 
 def _text(result: dict[str, Any], tests: list[_Test]) -> str:
     """llama-bench's table, then one line a depth: context, time to first token, prefill, decode."""
-    from onnxruntime_ep_ryzen_npu_gemma.console import table
+    from onnxruntime_ep_ryzen_npu_gemma.console import count, table
 
     machine = result["machine"]
     size = f"{result['bytes'] / 2**20:.1f} MiB"
-    device, threads = result["placement"]["device"], str(result["threads"] or "auto")
+    backend = f"RyzenNPUGemmaEP {result['placement']['device']} {result['accuracy']}"
+    threads = str(result["threads"] or "auto")
     rows = []
     for test in tests:
         deviation = statistics.stdev(test.speeds) if len(test.speeds) > 1 else 0.0
         speed = f"{statistics.mean(test.speeds):.2f} ± {deviation:.2f}"
-        rows.append((result["model"], size, f"RyzenNPUGemmaEP {device}", threads, test.label, speed))
+        rows.append((result["model"], size, count(result["parameters"]), backend, threads, test.label, speed))
     columns, by_context = (
-        ("model", "size", "backend", "threads", "test", "t/s"),
+        ("model", "size", "params", "backend", "threads", "test", "t/s"),
         ("Context", "TTFT", "Prefill", "Decode"),
     )
     lines = [
-        table(columns, rows, right=frozenset(("size", "threads", "t/s"))),
+        table(columns, rows, right=frozenset(("size", "params", "threads", "t/s"))),
         table(by_context, _by_context(tests), right=frozenset(by_context)),
-        f"{machine['cpu']}, {machine['cores']} cores, onnxruntime {machine['onnxruntime']}, "
-        f"session in {result['load_seconds']:.2f} s",
+        f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['instruction_sets'])}), "
+        f"onnxruntime {machine['onnxruntime']}, session in {result['load_seconds']:.2f} s",
     ]
     return "\n\n".join(lines)
 
 
 def _by_context(tests: list[_Test]) -> list[tuple[str, ...]]:
-    def cell(test: _Test | None, form: str) -> str:
-        if test is None:
-            return "-"
-        return f"{statistics.mean(test.seconds):.2f} s" if form == "s" else f"{statistics.mean(test.speeds):.1f} t/s"
-
     rows: list[tuple[str, ...]] = []
     for depth in dict.fromkeys(test.depth for test in tests):
         here = [test for test in tests if test.depth == depth]
         prefill = next((test for test in here if test.name.startswith("pp")), None)
         decode = next((test for test in here if test.name.startswith("tg")), None)
-        context = depth + (prefill.tokens if prefill else 0)
-        rows.append((str(context), cell(prefill if not depth else None, "s"), cell(prefill, ""), cell(decode, "")))
+        speeds = [f"{statistics.mean(test.speeds):.1f} t/s" if test else "-" for test in (prefill, decode)]
+        first = "-"
+        if prefill:  # the first token comes after the whole context
+            first = f"{statistics.mean(prefill.depth_seconds) + statistics.mean(prefill.seconds):.2f} s"
+        rows.append((str(depth + (prefill.tokens if prefill else 0)), first, *speeds))
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from onnxruntime_ep_ryzen_npu_gemma import cli
@@ -20,18 +21,20 @@ def test_json_has_every_run(tiny_model_folder: Path, capsys: pytest.CaptureFixtu
         (name, depth) for depth in (0, 20) for name in ("pp8", "pp40", "tg4")
     ]
     for test in result["tests"]:
-        assert len(test["seconds"]) == 2
+        assert len(test["seconds"]) == len(test["depth_seconds"]) == 2
         assert test["tokens_per_second"] == pytest.approx(
             sum(test["tokens"] / seconds for seconds in test["seconds"]) / 2
         )
     assert result["placement"]["device"] == "host"
+    assert result["machine"]["cores"] >= 1
+    assert result["machine"]["onnxruntime"] == onnxruntime.__version__
     assert result["bytes"] >= (tiny_model_folder / "model.onnx.data").stat().st_size
 
 
 def test_text_has_both_tables(tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", str(tiny_model_folder), "-p", "8", "-n", "2", "-d", "0,16", "--reps", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["model", "size", "backend", "threads", "test", "t/s"]
+    assert lines[0].split() == ["model", "size", "params", "backend", "threads", "test", "t/s"]
     assert [line.split("auto")[1].split("  ")[1].strip() for line in lines[1:5]] == [
         "pp8",
         "tg2",

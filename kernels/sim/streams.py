@@ -1,0 +1,260 @@
+"""Streams in motion: words flow while every end has a descriptor that may run, in pieces up to the next boundary."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from . import hardware
+from .ddr import READ, WRITE
+from .program import Channel, Memory, Pattern, Stream, Transfer
+
+
+class TileEnd:
+    """A channel of a core or mem tile: its descriptors go round, each between two lock operations."""
+
+    def __init__(self, run: StreamRun, channel: Channel) -> None:
+        engine = run.engine
+        self.run, self.channel = run, channel
+        self.steps = [
+            (engine.locks[d.acquire[0]], d.acquire[1], engine.locks[d.release[0]], d.release[1], d.pattern.nbytes)
+            for d in channel.descriptors
+        ]
+        self.position = 0
+        self.left = 0  # bytes of the descriptor that runs
+        self.fresh = False
+        self.waiting = False
+        self.objects = 0
+        self.data = TileData(engine, channel) if engine.functional else None
+
+    def begin(self) -> bool:
+        lock, count, _, _, nbytes = self.steps[self.position]
+        if lock.v < count:
+            if not self.waiting:
+                lock.w.append(self)
+                self.waiting = True
+            return False
+        lock.v -= count
+        self.left, self.fresh = nbytes, True
+        if self.data is not None:
+            self.data.begin(self.position)
+        return True
+
+    def wake(self) -> None:
+        self.waiting = False
+        self.run.advance()
+
+    def end(self) -> None:
+        if self.data is not None:
+            self.data.end()
+        _, _, lock, count, _ = self.steps[self.position]
+        lock.v += count
+        if lock.w:
+            self.run.engine.ready.extend(lock.w)
+            lock.w.clear()
+        self.position = (self.position + 1) % len(self.steps)
+        self.objects += 1
+
+
+class ShimEnd:
+    """A shim channel: transfers in the order in which the sequence pushed them."""
+
+    def __init__(self, run: StreamRun, channel: Channel) -> None:
+        self.run, self.channel = run, channel
+        self.queue: deque[Transfer] = deque()
+        self.iteration = 0
+        self.left = 0
+        self.fresh = False
+        self.cost = 1.0  # DDR bytes for a byte moved
+        self.data = ShimData(run.engine) if run.engine.functional else None
+
+    def begin(self) -> bool:
+        if not self.queue:
+            return False
+        transfer = self.queue[0]
+        self.left, self.fresh = transfer.pattern.nbytes, self.iteration == 0
+        self.cost = ddr_cost(transfer.pattern)
+        if self.data is not None:
+            self.data.begin(transfer, self.iteration)
+        return True
+
+    def end(self) -> None:
+        if self.data is not None:
+            self.data.end()
+        self.iteration += 1
+        if self.iteration == self.queue[0].repeat:
+            transfer = self.queue.popleft()
+            self.iteration = 0
+            engine = self.run.engine
+            engine.finished.add(transfer)
+            if engine.sequence.waiting is transfer:
+                engine.ready.append(engine.sequence)
+
+
+def ddr_cost(pattern: Pattern) -> float:
+    """DDR bytes for each byte moved: a run of neighbouring bytes occupies whole bursts."""
+    burst = hardware.TIMES.ddr_burst
+    if pattern.runs == 1:
+        return 1.0
+    return -(-pattern.run // burst) * burst / pattern.run
+
+
+class StreamRun:
+    """A stream: moves the bytes that all its ends can, then looks again."""
+
+    def __init__(self, engine: Any, stream: Stream) -> None:
+        self.engine, self.stream = engine, stream
+        make = {True: ShimEnd, False: TileEnd}
+        self.source: Any = make[stream.source.place.kind == "shim"](self, stream.source)
+        self.sinks: list[Any] = [make[sink.place.kind == "shim"](self, sink) for sink in stream.sinks]
+        self.ends = [self.source, *self.sinks]
+        self.shim = next((end for end in self.ends if isinstance(end, ShimEnd)), None)
+        self.kind = READ if self.shim is self.source else WRITE
+        self.moving = 0  # bytes in flight
+        self.delayed = False  # in the latency before DDR serves it
+        self.bytes = 0
+        self.busy = 0.0
+        self.started = 0.0
+        self.idle_since = 0.0
+        self.waited_source = 0.0
+        self.waited_sink = 0.0
+        self.hops = hardware.TIMES.hop_cycles * stream.hops
+
+    def wake(self) -> None:
+        if self.delayed:
+            self.delayed = False
+            self.engine.ddr.start(self.engine.now, self.moving * self.shim.cost, self.kind, self)
+        elif self.moving:
+            self.complete()
+        else:
+            self.advance()
+
+    def advance(self) -> None:
+        """Starts the next piece if every end can."""
+        if self.moving:
+            return
+        ready = True
+        nbytes = 1 << 62
+        fresh = False
+        for end in self.ends:
+            if not end.left and not end.begin():
+                ready = False
+            elif end.left < nbytes:
+                nbytes = end.left
+            fresh |= end.fresh
+        if not ready:
+            return
+        engine, times = self.engine, hardware.TIMES
+        now = engine.now
+        if now > self.idle_since:
+            self._blame(now - self.idle_since)
+        self.moving, self.started = nbytes, now
+        if self.shim is None:
+            delay = (times.descriptor_cycles + self.hops) if fresh else 0.0
+            engine.at(now + delay + nbytes / times.stream_bytes_per_cycle, self)
+        elif self.shim.fresh:
+            self.delayed = True
+            engine.at(now + times.ddr_latency_cycles + self.hops, self)
+        else:
+            engine.ddr.start(now, nbytes * self.shim.cost, self.kind, self)
+        for end in self.ends:
+            end.fresh = False
+
+    def _blame(self, waited: float) -> None:
+        """Who was late: the end that has just begun."""
+        if self.source.fresh:
+            self.waited_source += waited
+        else:
+            self.waited_sink += waited
+
+    def complete(self) -> None:
+        """The piece has arrived."""
+        nbytes, self.moving = self.moving, 0
+        self.busy += self.engine.now - self.started
+        self.idle_since = self.engine.now
+        self.bytes += nbytes
+        if self.shim is not None:
+            self.engine.ddr.bytes[self.kind] += nbytes
+        if self.source.data is not None:
+            piece = self.source.data.take(nbytes)
+            for sink in self.sinks:
+                sink.data.put(piece)
+        for end in self.ends:
+            end.left -= nbytes
+            if not end.left:
+                end.end()
+        self.advance()
+
+
+class TileData:
+    """The bytes of a tile's channel."""
+
+    def __init__(self, engine: Any, channel: Channel) -> None:
+        self.engine, self.channel = engine, channel
+        self.reads = channel.direction == "MM2S"
+        self.mover: Mover | None = None
+
+    def begin(self, position: int) -> None:
+        descriptor = self.channel.descriptors[position]
+        self.mover = Mover(self.engine.memory(descriptor.memory), descriptor.pattern, self.reads)
+
+    def take(self, nbytes: int) -> np.ndarray:
+        assert self.mover is not None
+        return self.mover.take(nbytes)
+
+    def put(self, piece: np.ndarray) -> None:
+        assert self.mover is not None
+        self.mover.put(piece)
+
+    def end(self) -> None:
+        assert self.mover is not None
+        self.mover.end()
+
+
+class ShimData(TileData):
+    """The bytes of a shim channel: those of the host buffer."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.mover = None
+
+    def begin(self, transfer: Any, iteration: int = 0) -> None:
+        pattern = transfer.pattern
+        moved = Pattern(
+            pattern.offset + iteration * transfer.repeat_stride, pattern.sizes, pattern.strides, pattern.itemsize
+        )
+        self.mover = Mover(self.engine.arguments[transfer.argument], moved, transfer.channel.direction == "MM2S")
+
+
+class Mover:
+    """One descriptor's bytes in the order of the stream."""
+
+    def __init__(self, memory: np.ndarray, pattern: Pattern, reads: bool) -> None:
+        items = memory[pattern.offset : pattern.end]
+        self.there = np.lib.stride_tricks.as_strided(items, (*pattern.sizes, pattern.itemsize), (*pattern.strides, 1))
+        self.direct = pattern.runs == 1
+        if self.direct:
+            self.stream = items
+        elif reads:
+            self.stream = self.there.reshape(-1)
+        else:
+            self.stream = np.empty(pattern.nbytes, np.uint8)
+        self.position = 0
+        self.reads = reads
+
+    def take(self, nbytes: int) -> np.ndarray:
+        self.position += nbytes
+        return self.stream[self.position - nbytes : self.position]
+
+    def put(self, piece: np.ndarray) -> None:
+        self.stream[self.position : self.position + len(piece)] = piece
+        self.position += len(piece)
+
+    def end(self) -> None:
+        if not self.reads and not self.direct:
+            self.there[...] = self.stream.reshape(self.there.shape)
+
+
+__all__ = ["Memory", "ShimEnd", "StreamRun", "TileEnd"]

@@ -1,0 +1,1 @@
+"""The few arithmetic helpers of eudsl-python-extras that designs need."""

@@ -1,0 +1,1 @@
+"""Tensor access patterns and control flow."""

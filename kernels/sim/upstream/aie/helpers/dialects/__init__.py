@@ -1,0 +1,1 @@
+"""Control flow of core programs."""

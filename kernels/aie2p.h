@@ -1,5 +1,6 @@
-// What every AIE2P kernel includes: facts of the core, and the words by which kernels tell Peano about their loops. Compiles for the
-// core (Peano, -target aie2p-none-unknown-elf, AMD's aie_api) and for the host (kernels/aie_emulation).
+// What every AIE2P kernel includes: facts of the core, and the words by which kernels tell Peano about their loops.
+// Compiles for the core (Peano, -target aie2p-none-unknown-elf, AMD's aie_api) and for the host
+// (kernels/aie_emulation).
 #pragma once
 
 #include <aie_api/aie.hpp>
@@ -13,7 +14,8 @@ constexpr int kVectorBytes = 64;             // one load or store
 constexpr int kBf16Lanes = 32;               // of a 512-bit register; element-wise multiplication takes 64
 constexpr int kMmulM = 8, kMmulK = 8, kMmulN = 8;
 
-// Cores power up in floor rounding, which costs a factor of 41 in matmul error (amd/IRON): every kernel starts with this.
+// Cores power up in floor rounding, which costs a factor of 41 in matmul error (amd/IRON): every kernel starts with
+// this.
 inline void SetUpRounding() {
   aie::set_rounding(aie::rounding_mode::conv_even);
   aie::set_saturation(aie::saturation_mode::saturate);

@@ -1,8 +1,8 @@
 // Element-wise multiplication and addition, and reductions (aie.hpp, "Arithmetic" and "Reduction").
 //
-// bf16 products are exact in fp32; every addition rounds once, to nearest even, and flushes subnormals. A product of fp32
-// operands is made of three bf16 limbs of each (UG1603, Floating-Point Accuracy, "safe": nine products, smallest first).
-// Integers wrap at the accumulator's width.
+// bf16 products are exact in fp32; every addition rounds once, to nearest even, and flushes subnormals. A product of
+// fp32 operands is made of three bf16 limbs of each (UG1603, Floating-Point Accuracy, "safe": nine products, smallest
+// first). Integers wrap at the accumulator's width.
 #pragma once
 
 #include "accum.h"
@@ -10,26 +10,32 @@
 
 namespace aie_emulation {
 
-template <class X> struct Operand {  // a scalar
+template <class X>
+struct Operand {  // a scalar
   using type = X;
   static X At(const X& x, unsigned) { return x; }
 };
-template <class T, unsigned N> struct Operand<aie::vector<T, N>> {
+template <class T, unsigned N>
+struct Operand<aie::vector<T, N>> {
   using type = T;
   static T At(const aie::vector<T, N>& x, unsigned i) { return x.lanes[i]; }
 };
-template <class T, unsigned N> struct Operand<aie::vector_elem_ref<T, N>> {
+template <class T, unsigned N>
+struct Operand<aie::vector_elem_ref<T, N>> {
   using type = T;
   static T At(const aie::vector_elem_ref<T, N>& x, unsigned) { return x.get(); }
 };
 
-template <class X> constexpr bool kIsScalarOperand = !aie::is_vector_v<X> && !aie::is_accum_v<X>;
+template <class X>
+constexpr bool kIsScalarOperand = !aie::is_vector_v<X> && !aie::is_accum_v<X>;
 
 // The type that a scalar operand takes beside a vector of T.
-template <class T, class X> using OperandType = std::conditional_t<std::is_same_v<typename Operand<X>::type, T>, T,
-    std::conditional_t<aie::is_vector_v<X>, typename Operand<X>::type, T>>;
+template <class T, class X>
+using OperandType = std::conditional_t<std::is_same_v<typename Operand<X>::type, T>, T,
+                                       std::conditional_t<aie::is_vector_v<X>, typename Operand<X>::type, T>>;
 
-template <class T1, class T2, class Tag> struct ProductTag {
+template <class T1, class T2, class Tag>
+struct ProductTag {
   static_assert(kIsFloat<T1> == kIsFloat<T2>, "both operands are floating point, or none is");
   static_assert(kIsFloat<T1> || kBits<T1> <= 16, "integer products of the emulation have operands of 16 bits at most");
   using deduced = std::conditional_t<kIsFloat<T1>, accfloat, acc32>;
@@ -37,9 +43,11 @@ template <class T1, class T2, class Tag> struct ProductTag {
 };
 
 // Instruction counts of one multiplication of N lanes.
-template <class T1, class T2> void CountProduct(unsigned lanes) {
+template <class T1, class T2>
+void CountProduct(unsigned lanes) {
   if constexpr (std::is_same_v<T1, float> && std::is_same_v<T2, float>) {
-    const uint64_t n = Issues(lanes * 32, 1024);  // of each operand 3 limbs: 3 narrowings, 2 widenings, 2 subtractions; 9 products
+    const uint64_t n =
+        Issues(lanes * 32, 1024);  // of each operand 3 limbs: 3 narrowings, 2 widenings, 2 subtractions; 9 products
     CountStore(6 * n), CountMove(4 * n), CountMultiply(13 * n);
   } else {
     CountMultiply(Issues(lanes, kBits<T1> == 16 && kBits<T2> == 16 && !kIsFloat<T1> ? 32 : 64));
@@ -62,9 +70,11 @@ inline float MultiplyAddFp32(float acc, float x, float y) {
   if (!std::isfinite(x) || !std::isfinite(y)) return acc + x * y;
   const Limbs a(x), b(y);
   float sum = a.low * b.low;
-  sum = MultiplyAdd(sum, a.low, b.middle), sum = MultiplyAdd(sum, a.middle, b.low), sum = MultiplyAdd(sum, a.middle, b.middle);
+  sum = MultiplyAdd(sum, a.low, b.middle), sum = MultiplyAdd(sum, a.middle, b.low),
+  sum = MultiplyAdd(sum, a.middle, b.middle);
   sum = MultiplyAdd(sum, a.low, b.high), sum = MultiplyAdd(sum, a.high, b.low);
-  sum = MultiplyAdd(sum, a.middle, b.high), sum = MultiplyAdd(sum, a.high, b.middle), sum = MultiplyAdd(sum, a.high, b.high);
+  sum = MultiplyAdd(sum, a.middle, b.high), sum = MultiplyAdd(sum, a.high, b.middle),
+  sum = MultiplyAdd(sum, a.high, b.high);
   return Flush(Flush(acc) + sum);
 }
 
@@ -97,21 +107,32 @@ aie::accum<Tag, N> MultiplyAccumulate(const aie::accum<Tag, N>& acc, const A& a,
   return result;
 }
 
-template <class A, class B> constexpr unsigned LanesOf() {
-  if constexpr (aie::is_vector_v<A>) return A::size();
-  else return B::size();
+template <class A, class B>
+constexpr unsigned LanesOf() {
+  if constexpr (aie::is_vector_v<A>)
+    return A::size();
+  else
+    return B::size();
 }
-template <class A, class B> constexpr bool kMultipliable = (aie::is_vector_v<A> || aie::is_vector_v<B>) && !aie::is_accum_v<A> && !aie::is_accum_v<B>;
-template <class A, class B, class Tag> using MulTag = typename ProductTag<
-    std::conditional_t<aie::is_vector_v<A>, typename Operand<A>::type, typename Operand<B>::type>,
-    std::conditional_t<aie::is_vector_v<B>, typename Operand<B>::type, typename Operand<A>::type>, Tag>::type;
+template <class A, class B>
+constexpr bool kMultipliable =
+    (aie::is_vector_v<A> || aie::is_vector_v<B>) && !aie::is_accum_v<A> && !aie::is_accum_v<B>;
+template <class A, class B, class Tag>
+using MulTag =
+    typename ProductTag<std::conditional_t<aie::is_vector_v<A>, typename Operand<A>::type, typename Operand<B>::type>,
+                        std::conditional_t<aie::is_vector_v<B>, typename Operand<B>::type, typename Operand<A>::type>,
+                        Tag>::type;
 
-template <class Tag> typename AccumLane<Tag>::type AddLanes(typename AccumLane<Tag>::type a, typename AccumLane<Tag>::type b, int sign) {
-  if constexpr (std::is_same_v<Tag, accfloat>) return Flush(Flush(a) + float(sign) * Flush(b));
-  else return typename AccumLane<Tag>::type(uint64_t(int64_t(a)) + uint64_t(int64_t(sign) * int64_t(b)));
+template <class Tag>
+typename AccumLane<Tag>::type AddLanes(typename AccumLane<Tag>::type a, typename AccumLane<Tag>::type b, int sign) {
+  if constexpr (std::is_same_v<Tag, accfloat>)
+    return Flush(Flush(a) + float(sign) * Flush(b));
+  else
+    return typename AccumLane<Tag>::type(uint64_t(int64_t(a)) + uint64_t(int64_t(sign) * int64_t(b)));
 }
 
-template <class Tag, unsigned N> aie::accum<Tag, N> AddAccums(const aie::accum<Tag, N>& a, const aie::accum<Tag, N>& b, int sign) {
+template <class Tag, unsigned N>
+aie::accum<Tag, N> AddAccums(const aie::accum<Tag, N>& a, const aie::accum<Tag, N>& b, int sign) {
   CountMultiply(Issues(a.bits(), 2048));
   aie::accum<Tag, N> result;
   for (unsigned i = 0; i < N; ++i) result.lanes[i] = AddLanes<Tag>(a.lanes[i], b.lanes[i], sign);
@@ -119,7 +140,8 @@ template <class Tag, unsigned N> aie::accum<Tag, N> AddAccums(const aie::accum<T
 }
 
 // Floating-point vectors are added in accumulators (detail/aie2/add.hpp), integers in the move slot with wrap-around.
-template <class T, unsigned N> aie::vector<T, N> AddVectors(const aie::vector<T, N>& a, const aie::vector<T, N>& b, int sign) {
+template <class T, unsigned N>
+aie::vector<T, N> AddVectors(const aie::vector<T, N>& a, const aie::vector<T, N>& b, int sign) {
   if constexpr (kIsFloat<T>) {
     return AddAccums(aie::accum<accfloat, N>(a), aie::accum<accfloat, N>(b), sign).template to_vector<T>();
   } else {
@@ -135,14 +157,16 @@ template <class T, unsigned N> aie::vector<T, N> AddVectors(const aie::vector<T,
 
 namespace aie {
 
-template <class T, unsigned N, class S> vector<T, N> broadcast(S value) {
+template <class T, unsigned N, class S>
+vector<T, N> broadcast(S value) {
   aie_emulation::CountMove(aie_emulation::Issues(vector<T, N>::bits()));
   vector<T, N> v;
   v.lanes.fill(T(value));
   return v;
 }
 // A zero vector is a broadcast; a zero accumulator a vclr of the multiplier's slot for each 2048 bits.
-template <class T, unsigned N> auto zeros() {
+template <class T, unsigned N>
+auto zeros() {
   if constexpr (std::is_same_v<T, accfloat> || std::is_same_v<T, acc32> || std::is_same_v<T, acc64>) {
     aie_emulation::CountMultiply(aie_emulation::Issues(accum<T, N>::bits(), 2048));
     return accum<T, N>();
@@ -152,85 +176,155 @@ template <class T, unsigned N> auto zeros() {
   }
 }
 
-template <class Tag = accauto, class A, class B> requires aie_emulation::kMultipliable<A, B> auto mul(const A& a, const B& b) {
+template <class Tag = accauto, class A, class B>
+  requires aie_emulation::kMultipliable<A, B>
+auto mul(const A& a, const B& b) {
   using R = accum<aie_emulation::MulTag<A, B, Tag>, aie_emulation::LanesOf<A, B>()>;
   return aie_emulation::MultiplyAccumulate(R(), a, b, 1);
 }
-template <class Tag = accauto, class A, class B> requires aie_emulation::kMultipliable<A, B> auto negmul(const A& a, const B& b) {
+template <class Tag = accauto, class A, class B>
+  requires aie_emulation::kMultipliable<A, B>
+auto negmul(const A& a, const B& b) {
   using R = accum<aie_emulation::MulTag<A, B, Tag>, aie_emulation::LanesOf<A, B>()>;
   return aie_emulation::MultiplyAccumulate(R(), a, b, -1);
 }
-template <class Tag, unsigned N, class A, class B> accum<Tag, N> mac(const accum<Tag, N>& acc, const A& a, const B& b) {
+template <class Tag, unsigned N, class A, class B>
+accum<Tag, N> mac(const accum<Tag, N>& acc, const A& a, const B& b) {
   return aie_emulation::MultiplyAccumulate(acc, a, b, 1);
 }
-template <class Tag, unsigned N, class A, class B> accum<Tag, N> msc(const accum<Tag, N>& acc, const A& a, const B& b) {
+template <class Tag, unsigned N, class A, class B>
+accum<Tag, N> msc(const accum<Tag, N>& acc, const A& a, const B& b) {
   return aie_emulation::MultiplyAccumulate(acc, a, b, -1);
 }
-template <class T, unsigned N> auto mul_square(const vector<T, N>& v) { return mul(v, v); }
-template <class Tag, unsigned N, class T> auto mac_square(const accum<Tag, N>& acc, const vector<T, N>& v) { return mac(acc, v, v); }
+template <class T, unsigned N>
+auto mul_square(const vector<T, N>& v) {
+  return mul(v, v);
+}
+template <class Tag, unsigned N, class T>
+auto mac_square(const accum<Tag, N>& acc, const vector<T, N>& v) {
+  return mac(acc, v, v);
+}
 
-template <class T, unsigned N> vector<T, N> add(const vector<T, N>& a, const vector<T, N>& b) { return aie_emulation::AddVectors(a, b, 1); }
-template <class T, unsigned N> vector<T, N> sub(const vector<T, N>& a, const vector<T, N>& b) { return aie_emulation::AddVectors(a, b, -1); }
-template <class T, unsigned N, class S> requires aie_emulation::kIsScalarOperand<S> vector<T, N> add(const vector<T, N>& a, S b) { return add(a, broadcast<T, N>(T(b))); }
-template <class T, unsigned N, class S> requires aie_emulation::kIsScalarOperand<S> vector<T, N> add(S a, const vector<T, N>& b) { return add(broadcast<T, N>(T(a)), b); }
-template <class T, unsigned N, class S> requires aie_emulation::kIsScalarOperand<S> vector<T, N> sub(const vector<T, N>& a, S b) { return sub(a, broadcast<T, N>(T(b))); }
-template <class T, unsigned N, class S> requires aie_emulation::kIsScalarOperand<S> vector<T, N> sub(S a, const vector<T, N>& b) { return sub(broadcast<T, N>(T(a)), b); }
-template <class Tag, unsigned N> accum<Tag, N> add(const accum<Tag, N>& a, const accum<Tag, N>& b) { return aie_emulation::AddAccums(a, b, 1); }
-template <class Tag, unsigned N> accum<Tag, N> sub(const accum<Tag, N>& a, const accum<Tag, N>& b) { return aie_emulation::AddAccums(a, b, -1); }
-template <class Tag, unsigned N, class T> accum<Tag, N> add(const accum<Tag, N>& a, const vector<T, N>& b) { return add(a, accum<Tag, N>(b)); }
-template <class Tag, unsigned N, class T> accum<Tag, N> sub(const accum<Tag, N>& a, const vector<T, N>& b) { return sub(a, accum<Tag, N>(b)); }
+template <class T, unsigned N>
+vector<T, N> add(const vector<T, N>& a, const vector<T, N>& b) {
+  return aie_emulation::AddVectors(a, b, 1);
+}
+template <class T, unsigned N>
+vector<T, N> sub(const vector<T, N>& a, const vector<T, N>& b) {
+  return aie_emulation::AddVectors(a, b, -1);
+}
+template <class T, unsigned N, class S>
+  requires aie_emulation::kIsScalarOperand<S>
+vector<T, N> add(const vector<T, N>& a, S b) {
+  return add(a, broadcast<T, N>(T(b)));
+}
+template <class T, unsigned N, class S>
+  requires aie_emulation::kIsScalarOperand<S>
+vector<T, N> add(S a, const vector<T, N>& b) {
+  return add(broadcast<T, N>(T(a)), b);
+}
+template <class T, unsigned N, class S>
+  requires aie_emulation::kIsScalarOperand<S>
+vector<T, N> sub(const vector<T, N>& a, S b) {
+  return sub(a, broadcast<T, N>(T(b)));
+}
+template <class T, unsigned N, class S>
+  requires aie_emulation::kIsScalarOperand<S>
+vector<T, N> sub(S a, const vector<T, N>& b) {
+  return sub(broadcast<T, N>(T(a)), b);
+}
+template <class Tag, unsigned N>
+accum<Tag, N> add(const accum<Tag, N>& a, const accum<Tag, N>& b) {
+  return aie_emulation::AddAccums(a, b, 1);
+}
+template <class Tag, unsigned N>
+accum<Tag, N> sub(const accum<Tag, N>& a, const accum<Tag, N>& b) {
+  return aie_emulation::AddAccums(a, b, -1);
+}
+template <class Tag, unsigned N, class T>
+accum<Tag, N> add(const accum<Tag, N>& a, const vector<T, N>& b) {
+  return add(a, accum<Tag, N>(b));
+}
+template <class Tag, unsigned N, class T>
+accum<Tag, N> sub(const accum<Tag, N>& a, const vector<T, N>& b) {
+  return sub(a, accum<Tag, N>(b));
+}
 
 // Negation of an accumulator (vneg), absolute value and negation of a vector.
-template <class Tag, unsigned N> accum<Tag, N> neg(const accum<Tag, N>& a) {
+template <class Tag, unsigned N>
+accum<Tag, N> neg(const accum<Tag, N>& a) {
   aie_emulation::CountMultiply(aie_emulation::Issues(a.bits(), 2048));
   accum<Tag, N> result;
   for (unsigned i = 0; i < N; ++i) result.lanes[i] = -a.lanes[i];
   return result;
 }
-template <class T, unsigned N> vector<T, N> neg(const vector<T, N>& v) {
+template <class T, unsigned N>
+vector<T, N> neg(const vector<T, N>& v) {
   static_assert(aie_emulation::kIsSigned<T> && !aie_emulation::kIsNibble<T>);
   aie_emulation::CountMove(aie_emulation::Issues(v.bits()));
   vector<T, N> result;
   for (unsigned i = 0; i < N; ++i) {
-    if constexpr (std::is_same_v<T, bfloat16>) result.lanes[i] = bfloat16::FromBits(v.lanes[i].bits ^ 0x8000);
-    else if constexpr (aie_emulation::kIsFloat<T>) result.lanes[i] = -v.lanes[i];
-    else result.lanes[i] = T(0 - uint32_t(v.lanes[i]));
+    if constexpr (std::is_same_v<T, bfloat16>)
+      result.lanes[i] = bfloat16::FromBits(v.lanes[i].bits ^ 0x8000);
+    else if constexpr (aie_emulation::kIsFloat<T>)
+      result.lanes[i] = -v.lanes[i];
+    else
+      result.lanes[i] = T(0 - uint32_t(v.lanes[i]));
   }
   return result;
 }
-template <class T, unsigned N> vector<T, N> abs(const vector<T, N>& v) {
+template <class T, unsigned N>
+vector<T, N> abs(const vector<T, N>& v) {
   static_assert(aie_emulation::kIsSigned<T> && !aie_emulation::kIsNibble<T>);
   aie_emulation::CountMove(aie_emulation::Issues(v.bits()));
   vector<T, N> result;
   for (unsigned i = 0; i < N; ++i) {
-    if constexpr (std::is_same_v<T, bfloat16>) result.lanes[i] = bfloat16::FromBits(v.lanes[i].bits & 0x7fff);
-    else if constexpr (aie_emulation::kIsFloat<T>) result.lanes[i] = std::fabs(v.lanes[i]);
-    else result.lanes[i] = v.lanes[i] < 0 ? T(0 - uint32_t(v.lanes[i])) : v.lanes[i];
+    if constexpr (std::is_same_v<T, bfloat16>)
+      result.lanes[i] = bfloat16::FromBits(v.lanes[i].bits & 0x7fff);
+    else if constexpr (aie_emulation::kIsFloat<T>)
+      result.lanes[i] = std::fabs(v.lanes[i]);
+    else
+      result.lanes[i] = v.lanes[i] < 0 ? T(0 - uint32_t(v.lanes[i])) : v.lanes[i];
   }
   return result;
 }
 
-// Sum of the lanes. Floating point: parts of 32 lanes are added in order, then halves fold down to one lane, all in fp32
-// (detail/aie2/add_reduce.hpp); a bf16 result is rounded once, at the end. Integers wrap at their own width.
-template <class T, unsigned N> T reduce_add(const vector<T, N>& v) {
+// Sum of the lanes. Floating point: parts of 32 lanes are added in order, then halves fold down to one lane, all in
+// fp32 (detail/aie2/add_reduce.hpp); a bf16 result is rounded once, at the end. Integers wrap at their own width.
+template <class T, unsigned N>
+T reduce_add(const vector<T, N>& v) {
   if constexpr (aie_emulation::kIsFloat<T>) {
     constexpr unsigned width = std::min(N, 32u);
     accum<accfloat, width> acc(v.template extract<width>(0));
-    for (unsigned part = 1; part < N / width; ++part) acc = add(acc, accum<accfloat, width>(v.template extract<width>(part)));
+    for (unsigned part = 1; part < N / width; ++part)
+      acc = add(acc, accum<accfloat, width>(v.template extract<width>(part)));
     for (unsigned half = width / 2; half > 0; half /= 2) {
       aie_emulation::CountMove(1);      // shift
       aie_emulation::CountMultiply(1);  // add
-      for (unsigned i = 0; i < half; ++i) acc.lanes[i] = aie_emulation::AddLanes<accfloat>(acc.lanes[i], acc.lanes[i + half], 1);
+      for (unsigned i = 0; i < half; ++i)
+        acc.lanes[i] = aie_emulation::AddLanes<accfloat>(acc.lanes[i], acc.lanes[i + half], 1);
     }
     aie_emulation::CountMove(1);  // extract
     if constexpr (std::is_same_v<T, bfloat16>) aie_emulation::CountStore(1);
     return aie_emulation::FromFloat<T>(acc.lanes[0]);
   } else {
-    aie_emulation::CountMove(aie_emulation::Issues(v.bits()) - 1 + 2 * std::bit_width(std::min(N, 512 / v.type_bits()) - 1) + 1);
+    aie_emulation::CountMove(aie_emulation::Issues(v.bits()) - 1 +
+                             2 * std::bit_width(std::min(N, 512 / v.type_bits()) - 1) + 1);
     uint32_t sum = 0;
     for (T x : v.lanes) sum += uint32_t(x);
     return T(sum);
   }
+}
+
+// Sums of several vectors, one in each lane (detail/aie2/add_reduce.hpp): the first lanes of the result.
+template <class T, unsigned N, class... V>
+vector<T, N> reduce_add_v(const vector<T, N>& first, const V&... rest) {
+  static_assert((std::is_same_v<V, vector<T, N>> && ...) && sizeof...(V) + 1 <= N);
+  vector<T, N> sums;
+  unsigned lane = 0;
+  const auto put = [&](const vector<T, N>& v) { sums.lanes[lane++] = reduce_add(v); };
+  put(first), (put(rest), ...);
+  return sums;
 }
 
 }  // namespace aie

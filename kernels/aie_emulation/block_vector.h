@@ -5,8 +5,10 @@
 
 namespace aie {
 
-template <class T, unsigned N> class block_vector {
-  static_assert(std::is_same_v<T, bfp16ebs8> && N % 64 == 0, "block vectors of the emulation are bfp16ebs8, 64 values or a multiple");
+template <class T, unsigned N>
+class block_vector {
+  static_assert(std::is_same_v<T, bfp16ebs8> && N % 64 == 0,
+                "block vectors of the emulation are bfp16ebs8, 64 values or a multiple");
 
  public:
   using value_type = T;
@@ -15,13 +17,15 @@ template <class T, unsigned N> class block_vector {
   static constexpr unsigned blocks() { return N / 8; }
   static constexpr unsigned memory_bytes() { return N / 8 * 9; }
 
-  template <unsigned M> block_vector<T, M> extract(unsigned index) const {
+  template <unsigned M>
+  block_vector<T, M> extract(unsigned index) const {
     block_vector<T, M> part;
     for (unsigned b = 0; b < M / 8; ++b) part.exponents[b] = exponents[index * M / 8 + b];
     for (unsigned i = 0; i < M; ++i) part.mantissas[i] = mantissas[index * M + i];
     return part;
   }
-  template <unsigned M> block_vector& insert(unsigned index, const block_vector<T, M>& part) {
+  template <unsigned M>
+  block_vector& insert(unsigned index, const block_vector<T, M>& part) {
     for (unsigned b = 0; b < M / 8; ++b) exponents[index * M / 8 + b] = part.exponents[b];
     for (unsigned i = 0; i < M; ++i) mantissas[index * M + i] = part.mantissas[i];
     return *this;

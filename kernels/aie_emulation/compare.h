@@ -1,19 +1,27 @@
-// Comparison, selection, maximum and minimum, bit operations (aie.hpp, "Comparison", "Bits"). All of them take the mv slot, one
-// instruction for each 512 bits; fp32 is compared as integers after two fix-ups of the sign (detail/aie2/max_min.hpp).
+// Comparison, selection, maximum and minimum, bit operations (aie.hpp, "Comparison", "Bits"). All of them take the mv
+// slot, one instruction for each 512 bits; fp32 is compared as integers after two fix-ups of the sign
+// (detail/aie2/max_min.hpp).
 #pragma once
 
 #include "arithmetic.h"
 
 namespace aie_emulation {
 
-template <class T, unsigned N> void CountCompare() { CountMove(Issues(aie::vector<T, N>::bits()) * (std::is_same_v<T, float> ? 3 : 1)); }
-
-template <class T> auto Comparable(T x) {
-  if constexpr (kIsFloat<T>) return float(x);
-  else return int64_t(x);
+template <class T, unsigned N>
+void CountCompare() {
+  CountMove(Issues(aie::vector<T, N>::bits()) * (std::is_same_v<T, float> ? 3 : 1));
 }
 
-template <class T, unsigned N, class F> aie::mask<N> Compare(const aie::vector<T, N>& a, const aie::vector<T, N>& b, F f) {
+template <class T>
+auto Comparable(T x) {
+  if constexpr (kIsFloat<T>)
+    return float(x);
+  else
+    return int64_t(x);
+}
+
+template <class T, unsigned N, class F>
+aie::mask<N> Compare(const aie::vector<T, N>& a, const aie::vector<T, N>& b, F f) {
   static_assert(!kIsNibble<T>, "the core has no 4-bit comparison");
   CountCompare<T, N>();
   aie::mask<N> m;
@@ -21,15 +29,18 @@ template <class T, unsigned N, class F> aie::mask<N> Compare(const aie::vector<T
   return m;
 }
 
-template <class T, unsigned N, class F> aie::vector<T, N> Choose(const aie::vector<T, N>& a, const aie::vector<T, N>& b, F first) {
+template <class T, unsigned N, class F>
+aie::vector<T, N> Choose(const aie::vector<T, N>& a, const aie::vector<T, N>& b, F first) {
   static_assert(!kIsNibble<T>, "the core has no 4-bit comparison");
   CountCompare<T, N>();
   aie::vector<T, N> result;
-  for (unsigned i = 0; i < N; ++i) result.lanes[i] = first(Comparable(a.lanes[i]), Comparable(b.lanes[i])) ? a.lanes[i] : b.lanes[i];
+  for (unsigned i = 0; i < N; ++i)
+    result.lanes[i] = first(Comparable(a.lanes[i]), Comparable(b.lanes[i])) ? a.lanes[i] : b.lanes[i];
   return result;
 }
 
-template <class T, unsigned N, class F> aie::vector<T, N> Bitwise(const aie::vector<T, N>& a, const aie::vector<T, N>& b, F f) {
+template <class T, unsigned N, class F>
+aie::vector<T, N> Bitwise(const aie::vector<T, N>& a, const aie::vector<T, N>& b, F f) {
   static_assert(!kIsFloat<T> && !kIsNibble<T>, "bit operations are for integers of 8 bits or more");
   CountMove(Issues(a.bits()));
   aie::vector<T, N> result;
@@ -42,13 +53,20 @@ template <class T, unsigned N, class F> aie::vector<T, N> Bitwise(const aie::vec
 namespace aie {
 
 // Each operation also takes a scalar on either side, which is broadcast.
-#define AIE_EMULATION_BINARY(name, body)                                                                                     \
-  template <class T, unsigned N> auto name(const vector<T, N>& a, const vector<T, N>& b) { return body; }                   \
-  template <class T, unsigned N, class S> requires aie_emulation::kIsScalarOperand<S> auto name(const vector<T, N>& a, S b) { \
-    return name(a, broadcast<T, N>(T(b)));                                                                                   \
-  }                                                                                                                          \
-  template <class T, unsigned N, class S> requires aie_emulation::kIsScalarOperand<S> auto name(S a, const vector<T, N>& b) { \
-    return name(broadcast<T, N>(T(a)), b);                                                                                   \
+#define AIE_EMULATION_BINARY(name, body)                    \
+  template <class T, unsigned N>                            \
+  auto name(const vector<T, N>& a, const vector<T, N>& b) { \
+    return body;                                            \
+  }                                                         \
+  template <class T, unsigned N, class S>                   \
+    requires aie_emulation::kIsScalarOperand<S>             \
+  auto name(const vector<T, N>& a, S b) {                   \
+    return name(a, broadcast<T, N>(T(b)));                  \
+  }                                                         \
+  template <class T, unsigned N, class S>                   \
+    requires aie_emulation::kIsScalarOperand<S>             \
+  auto name(S a, const vector<T, N>& b) {                   \
+    return name(broadcast<T, N>(T(a)), b);                  \
   }
 AIE_EMULATION_BINARY(lt, aie_emulation::Compare(a, b, [](auto x, auto y) { return x < y; }))
 AIE_EMULATION_BINARY(le, aie_emulation::Compare(a, b, [](auto x, auto y) { return x <= y; }))
@@ -66,24 +84,38 @@ AIE_EMULATION_BINARY(bit_xor, (aie_emulation::CountMove(2 * aie_emulation::Issue
                                aie_emulation::Bitwise(a, b, [](uint32_t x, uint32_t y) { return x ^ y; })))
 #undef AIE_EMULATION_BINARY
 
-template <class T, unsigned N> vector<T, N> bit_not(const vector<T, N>& v) { return aie_emulation::Bitwise(v, v, [](uint32_t x, uint32_t) { return ~x; }); }
+template <class T, unsigned N>
+vector<T, N> bit_not(const vector<T, N>& v) {
+  return aie_emulation::Bitwise(v, v, [](uint32_t x, uint32_t) { return ~x; });
+}
 
 // Lanes of v2 where the mask is set, of v1 elsewhere.
-template <class T, unsigned N> vector<T, N> select(const vector<T, N>& v1, const vector<T, N>& v2, const mask<N>& m) {
+template <class T, unsigned N>
+vector<T, N> select(const vector<T, N>& v1, const vector<T, N>& v2, const mask<N>& m) {
   static_assert(!aie_emulation::kIsNibble<T>);
   aie_emulation::CountMove(aie_emulation::Issues(v1.bits()));
   vector<T, N> result;
   for (unsigned i = 0; i < N; ++i) result.lanes[i] = m.bits[i] ? v2.lanes[i] : v1.lanes[i];
   return result;
 }
-template <class T, unsigned N, class S> requires aie_emulation::kIsScalarOperand<S> vector<T, N> select(S a, const vector<T, N>& v, const mask<N>& m) { return select(broadcast<T, N>(T(a)), v, m); }
-template <class T, unsigned N, class S> requires aie_emulation::kIsScalarOperand<S> vector<T, N> select(const vector<T, N>& v, S a, const mask<N>& m) { return select(v, broadcast<T, N>(T(a)), m); }
+template <class T, unsigned N, class S>
+  requires aie_emulation::kIsScalarOperand<S>
+vector<T, N> select(S a, const vector<T, N>& v, const mask<N>& m) {
+  return select(broadcast<T, N>(T(a)), v, m);
+}
+template <class T, unsigned N, class S>
+  requires aie_emulation::kIsScalarOperand<S>
+vector<T, N> select(const vector<T, N>& v, S a, const mask<N>& m) {
+  return select(v, broadcast<T, N>(T(a)), m);
+}
 
 namespace detail {
-template <class T, unsigned N, class F> T Fold(vector<T, N> v, F f) {
+template <class T, unsigned N, class F>
+T Fold(vector<T, N> v, F f) {
   aie_emulation::CountMove(1);  // extract
   for (unsigned half = N / 2; half > 0; half /= 2) {
-    if (half * v.type_bits() < 512) aie_emulation::CountMove(1);  // shift; halves of 512 bits are registers of their own
+    if (half * v.type_bits() < 512)
+      aie_emulation::CountMove(1);  // shift; halves of 512 bits are registers of their own
     aie_emulation::CountMove(aie_emulation::Issues(half * v.type_bits()) * (std::is_same_v<T, float> ? 3 : 1));
     for (unsigned i = 0; i < half; ++i) v.lanes[i] = f(v.lanes[i], v.lanes[i + half]);
   }
@@ -91,20 +123,25 @@ template <class T, unsigned N, class F> T Fold(vector<T, N> v, F f) {
 }
 }  // namespace detail
 
-template <class T, unsigned N> T reduce_max(const vector<T, N>& v) {
+template <class T, unsigned N>
+T reduce_max(const vector<T, N>& v) {
   return detail::Fold(v, [](T x, T y) { return aie_emulation::Comparable(x) < aie_emulation::Comparable(y) ? y : x; });
 }
-template <class T, unsigned N> T reduce_min(const vector<T, N>& v) {
+template <class T, unsigned N>
+T reduce_min(const vector<T, N>& v) {
   return detail::Fold(v, [](T x, T y) { return aie_emulation::Comparable(x) >= aie_emulation::Comparable(y) ? y : x; });
 }
 
-// Shifts of integer lanes go through an accumulator (detail/aie2/shift.hpp): ups, then srs by the rounding and saturation registers.
-template <class T, unsigned N> vector<T, N> upshift(const vector<T, N>& v, unsigned shift) {
+// Shifts of integer lanes go through an accumulator (detail/aie2/shift.hpp): ups, then srs by the rounding and
+// saturation registers.
+template <class T, unsigned N>
+vector<T, N> upshift(const vector<T, N>& v, unsigned shift) {
   static_assert(std::is_integral_v<T>, "shifts are for integers of 8 bits or more");
   using Tag = std::conditional_t<sizeof(T) == 4, acc64, acc32>;
   return accum<Tag, N>(v, int(shift)).template to_vector<T>(0);
 }
-template <class T, unsigned N> vector<T, N> downshift(const vector<T, N>& v, unsigned shift) {
+template <class T, unsigned N>
+vector<T, N> downshift(const vector<T, N>& v, unsigned shift) {
   static_assert(std::is_integral_v<T>, "shifts are for integers of 8 bits or more");
   using Tag = std::conditional_t<sizeof(T) == 4, acc64, acc32>;
   return accum<Tag, N>(v, 0).template to_vector<T>(int(shift));

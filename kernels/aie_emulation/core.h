@@ -1,10 +1,11 @@
 // State of one emulated AIE2P core: its rounding and saturation registers, and the issue slots that its kernels used.
 //
 // One bundle of the core has seven slots: lda, ldb, st, alu, mv, vec, lng (llvm-aie, AIE2PSlots.td). Which slot an
-// instruction takes is in llvm-aie's AIE2PGenInstrInfo.td: loads and unpack take lda/ldb; stores, pack and every narrowing
-// conversion (srs, fp32 -> bf16, fp32 -> bfp16) st; shuffles, broadcasts, element moves, integer add, compare, select,
-// widening conversions (ups), exp2 and tanh mv; multiplication and accumulator add vec; inv, invsqrt, sqrt alu.
-// Pointer and loop arithmetic, register moves, latencies and pipeline fill are not counted: the result is a lower bound.
+// instruction takes is in llvm-aie's AIE2PGenInstrInfo.td: loads and unpack take lda/ldb; stores, pack and every
+// narrowing conversion (srs, fp32 -> bf16, fp32 -> bfp16) st; shuffles, broadcasts, element moves, integer add,
+// compare, select, widening conversions (ups), exp2 and tanh mv; multiplication and accumulator add vec; inv, invsqrt,
+// sqrt alu. Pointer and loop arithmetic, register moves, latencies and pipeline fill are not counted: the result is a
+// lower bound.
 #pragma once
 
 #include <algorithm>
@@ -15,16 +16,16 @@ namespace aie {
 
 // aie_types.hpp, rounding_mode; the numbers are those of the crRnd register.
 enum class rounding_mode : unsigned {
-  floor = 0,             // towards -infinity
-  ceil = 1,              // towards +infinity
-  symmetric_floor = 2,   // towards zero
-  symmetric_ceil = 3,    // away from zero
-  negative_inf = 8,      // nearest, ties towards -infinity
-  positive_inf = 9,      // nearest, ties towards +infinity
-  symmetric_zero = 10,   // nearest, ties towards zero
-  symmetric_inf = 11,    // nearest, ties away from zero
-  conv_even = 12,        // nearest, ties to even
-  conv_odd = 13          // nearest, ties to odd
+  floor = 0,            // towards -infinity
+  ceil = 1,             // towards +infinity
+  symmetric_floor = 2,  // towards zero
+  symmetric_ceil = 3,   // away from zero
+  negative_inf = 8,     // nearest, ties towards -infinity
+  positive_inf = 9,     // nearest, ties towards +infinity
+  symmetric_zero = 10,  // nearest, ties towards zero
+  symmetric_inf = 11,   // nearest, ties away from zero
+  conv_even = 12,       // nearest, ties to even
+  conv_odd = 13         // nearest, ties to odd
 };
 
 // aie_types.hpp, saturation_mode.
@@ -59,7 +60,9 @@ inline Core& ThisCore() {
 }
 
 // Number of instructions that `bits` of data take at `width` bits an instruction.
-constexpr uint64_t Issues(uint64_t bits, uint64_t width = 512) { return std::max<uint64_t>(1, (bits + width - 1) / width); }
+constexpr uint64_t Issues(uint64_t bits, uint64_t width = 512) {
+  return std::max<uint64_t>(1, (bits + width - 1) / width);
+}
 
 inline void CountLoad(uint64_t n) { ThisCore().counters.load += n; }
 inline void CountStore(uint64_t n) { ThisCore().counters.store += n; }
@@ -71,13 +74,14 @@ inline void CheckAlignment(const void* pointer, unsigned alignment) {
   if (reinterpret_cast<uintptr_t>(pointer) % alignment == 0) return;
   Core& core = ThisCore();
   if (core.counters.misaligned++ == 0)
-    std::fprintf(stderr, "aie_emulation: access to %p is not aligned to %u bytes: the core would truncate the address\n",
+    std::fprintf(stderr,
+                 "aie_emulation: access to %p is not aligned to %u bytes: the core would truncate the address\n",
                  pointer, alignment);
 }
 
 // Where a vector's lanes came from. The core fuses a load with the conversion that follows it (vlda.ups, vlda.conv,
-// vldb.unpack) and a narrowing conversion with the store that follows it (vst.srs, vst.conv, vst.push.conv), so the second of
-// the pair is free.
+// vldb.unpack) and a narrowing conversion with the store that follows it (vst.srs, vst.conv, vst.push.conv), so the
+// second of the pair is free.
 enum class Origin : uint8_t { kComputed, kLoaded, kNarrowed };
 
 }  // namespace aie_emulation

@@ -6,52 +6,70 @@
 
 namespace aie {
 
-// 2^x: fp32 in, bf16 out by the rounding register, 16 lanes an instruction (detail/aie2p/elementary.hpp, Exp2). AMD gives no
-// error bound; modelled as exact before the final rounding.
-template <class TR = bfloat16, unsigned N> vector<TR, N> exp2(const vector<float, N>& v) {
+// 2^x: fp32 in, bf16 out by the rounding register, 16 lanes an instruction (detail/aie2p/elementary.hpp, Exp2). AMD
+// gives no error bound; modelled as exact before the final rounding.
+template <class TR = bfloat16, unsigned N>
+vector<TR, N> exp2(const vector<float, N>& v) {
   static_assert(std::is_same_v<TR, bfloat16>, "exp2 gives bfloat16");
   aie_emulation::CountMove(aie_emulation::Issues(N, 16));
   vector<TR, N> result;
-  for (unsigned i = 0; i < N; ++i) result.lanes[i] = aie_emulation::FromFloat<bfloat16>(aie_emulation::Flush(std::exp2(aie_emulation::Flush(v.lanes[i]))));
+  for (unsigned i = 0; i < N; ++i)
+    result.lanes[i] =
+        aie_emulation::FromFloat<bfloat16>(aie_emulation::Flush(std::exp2(aie_emulation::Flush(v.lanes[i]))));
   return result;
 }
 
-// tanh: fp32 in, bf16 out, 16 lanes an instruction (Tanh). The silicon is off by up to 0.038 in published measurements. That is
-// the largest error of the piecewise-linear approximation of Amin, Curtis and Hayes-Gill (1997, "PLAN"), at x = 0.5, and that is
-// how it is modelled: x, then x/2 + 1/4, then x/8 + 11/16, then 1.
-template <class TR = bfloat16, unsigned N> vector<TR, N> tanh(const vector<float, N>& v) {
+// tanh: fp32 in, bf16 out, 16 lanes an instruction (Tanh). The silicon is off by up to 0.038 in published measurements.
+// That is the largest error of the piecewise-linear approximation of Amin, Curtis and Hayes-Gill (1997, "PLAN"), at x =
+// 0.5, and that is how it is modelled: x, then x/2 + 1/4, then x/8 + 11/16, then 1.
+template <class TR = bfloat16, unsigned N>
+vector<TR, N> tanh(const vector<float, N>& v) {
   static_assert(std::is_same_v<TR, bfloat16>, "tanh gives bfloat16");
   aie_emulation::CountMove(aie_emulation::Issues(N, 16));
   vector<TR, N> result;
   for (unsigned i = 0; i < N; ++i) {
     const float x = aie_emulation::Flush(v.lanes[i]), a = std::fabs(x);
-    const float y = a < 0.5f ? a : a < 1.1875f ? 0.5f * a + 0.25f : a < 2.5f ? 0.125f * a + 0.6875f : a >= 2.5f ? 1.0f : a;
+    const float y = a < 0.5f      ? a
+                    : a < 1.1875f ? 0.5f * a + 0.25f
+                    : a < 2.5f    ? 0.125f * a + 0.6875f
+                    : a >= 2.5f   ? 1.0f
+                                  : a;
     result.lanes[i] = aie_emulation::FromFloat<bfloat16>(std::copysign(y, x));
   }
   return result;
 }
 
 // Scalar units, fp32 in and out; AMD gives no error bound; modelled as correctly rounded.
-inline float inv(float x) { return aie_emulation::CountScalar(1), aie_emulation::Flush(1.0f / aie_emulation::Flush(x)); }
-inline float sqrt(float x) { return aie_emulation::CountScalar(1), aie_emulation::Flush(std::sqrt(aie_emulation::Flush(x))); }
-inline float invsqrt(float x) { return aie_emulation::CountScalar(1), aie_emulation::Flush(1.0f / std::sqrt(aie_emulation::Flush(x))); }
+inline float inv(float x) {
+  return aie_emulation::CountScalar(1), aie_emulation::Flush(1.0f / aie_emulation::Flush(x));
+}
+inline float sqrt(float x) {
+  return aie_emulation::CountScalar(1), aie_emulation::Flush(std::sqrt(aie_emulation::Flush(x)));
+}
+inline float invsqrt(float x) {
+  return aie_emulation::CountScalar(1), aie_emulation::Flush(1.0f / std::sqrt(aie_emulation::Flush(x)));
+}
 
 // An fp32 vector goes lane by lane through the scalar unit: extract, compute, insert (detail/elementary.hpp).
-template <unsigned N> vector<float, N> inv(const vector<float, N>& v) {
+template <unsigned N>
+vector<float, N> inv(const vector<float, N>& v) {
   vector<float, N> result;
   aie_emulation::CountMove(2 * N);
   for (unsigned i = 0; i < N; ++i) result.lanes[i] = inv(v.lanes[i]);
   return result;
 }
-template <unsigned N> vector<float, N> invsqrt(const vector<float, N>& v) {
+template <unsigned N>
+vector<float, N> invsqrt(const vector<float, N>& v) {
   vector<float, N> result;
   aie_emulation::CountMove(2 * N);
   for (unsigned i = 0; i < N; ++i) result.lanes[i] = invsqrt(v.lanes[i]);
   return result;
 }
 
-// A bf16 vector: the bit trick and the two correction steps of detail/aie2p/elementary.hpp (Inv), operation by operation.
-template <unsigned N> vector<bfloat16, N> inv(const vector<bfloat16, N>& v) {
+// A bf16 vector: the bit trick and the two correction steps of detail/aie2p/elementary.hpp (Inv), operation by
+// operation.
+template <unsigned N>
+vector<bfloat16, N> inv(const vector<bfloat16, N>& v) {
   const auto magic = broadcast<int16, N>(int16(0x7eb5));
   auto y = sub(magic, v.template cast_to<int16>()).template cast_to<bfloat16>();
   accum<accfloat, N> k2, two;
@@ -66,21 +84,24 @@ template <unsigned N> vector<bfloat16, N> inv(const vector<bfloat16, N>& v) {
   return acc.template to_vector<bfloat16>();
 }
 
-// Integers to floating point: value / 2^shift (Fix2Float). The integer is added to the bits of the number 1.5 * 2^(23 - shift), whose
-// last mantissa bit is worth 2^-shift, and that number is subtracted again. Exact for 16 bits and fewer.
-template <class TR = float, class T, unsigned N> vector<TR, N> to_float(const vector<T, N>& v, int shift = 0) {
+// Integers to floating point: value / 2^shift (Fix2Float). The integer is added to the bits of the number 1.5 * 2^(23 -
+// shift), whose last mantissa bit is worth 2^-shift, and that number is subtracted again. Exact for 16 bits and fewer.
+template <class TR = float, class T, unsigned N>
+vector<TR, N> to_float(const vector<T, N>& v, int shift = 0) {
   static_assert(std::is_integral_v<T> || aie_emulation::kIsNibble<T>);
   static_assert(aie_emulation::kBits<T> <= 16, "the emulation has to_float for integers of 16 bits or fewer");
   const accum<acc32, N> value(v);
-  aie_emulation::CountMove(aie_emulation::Issues(value.bits()));          // the magic number
+  aie_emulation::CountMove(aie_emulation::Issues(value.bits()));                // the magic number
   aie_emulation::CountMultiply(2 * aie_emulation::Issues(value.bits(), 2048));  // integer add, floating-point subtract
   accum<accfloat, N> result;
   for (unsigned i = 0; i < N; ++i) result.lanes[i] = aie_emulation::Flush(std::ldexp(float(value.lanes[i]), -shift));
   return result.template to_vector<TR>();
 }
 
-// bf16 to integers: value * 2^shift, rounded towards minus infinity and saturated at 32 bits (vfloor.s32.bf16); 16 bits are the low half.
-template <class TR = int32, unsigned N> vector<TR, N> to_fixed(const vector<bfloat16, N>& v, int shift = 0) {
+// bf16 to integers: value * 2^shift, rounded towards minus infinity and saturated at 32 bits (vfloor.s32.bf16); 16 bits
+// are the low half.
+template <class TR = int32, unsigned N>
+vector<TR, N> to_fixed(const vector<bfloat16, N>& v, int shift = 0) {
   static_assert(std::is_same_v<TR, int32> || std::is_same_v<TR, int16>);
   aie_emulation::CountStore(aie_emulation::Issues(N * 32));
   if constexpr (std::is_same_v<TR, int16>) aie_emulation::CountMove(aie_emulation::Issues(v.bits()));

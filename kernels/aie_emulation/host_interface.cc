@@ -7,7 +7,9 @@ AIE_EMULATION_EXPORT void aie_emulation_reset_core() { aie_emulation::ThisCore()
 
 AIE_EMULATION_EXPORT void aie_emulation_reset_counters() { aie_emulation::ThisCore().counters = {}; }
 
-AIE_EMULATION_EXPORT void aie_emulation_counters(aie_emulation::Counters* counters) { *counters = aie_emulation::ThisCore().counters; }
+AIE_EMULATION_EXPORT void aie_emulation_counters(aie_emulation::Counters* counters) {
+  *counters = aie_emulation::ThisCore().counters;
+}
 
 AIE_EMULATION_EXPORT uint64_t aie_emulation_cycles() { return aie_emulation::ThisCore().counters.Cycles(); }
 

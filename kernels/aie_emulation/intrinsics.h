@@ -17,13 +17,16 @@ inline aie::vector<bfloat16, 32> broadcast_one_to_v32bfloat16() { return aie::br
 inline aie::vector<bfloat16, 64> concat(const aie::vector<bfloat16, 32>& low, const aie::vector<bfloat16, 32>& high) {
   return aie::concat(low, high);
 }
-inline aie::accum<accfloat, 64> mul_elem_64(const aie::vector<bfloat16, 64>& a, const aie::vector<bfloat16, 64>& b) { return aie::mul(a, b); }
+inline aie::accum<accfloat, 64> mul_elem_64(const aie::vector<bfloat16, 64>& a, const aie::vector<bfloat16, 64>& b) {
+  return aie::mul(a, b);
+}
 
-inline aie::accum<accfloat, 64> mac_8x8_8x8T(const aie::block_vector<bfp16ebs8, 64>& a, const aie::block_vector<bfp16ebs8, 64>& b,
-                                             aie::accum<accfloat, 64> acc) {
+inline aie::accum<accfloat, 64> mac_8x8_8x8T(const aie::block_vector<bfp16ebs8, 64>& a,
+                                             const aie::block_vector<bfp16ebs8, 64>& b, aie::accum<accfloat, 64> acc) {
   aie_emulation::MmulShape<8, 8, 8, bfp16ebs8, bfp16ebs8>::Accumulate(a, b, acc);
   return acc;
 }
-inline aie::accum<accfloat, 64> mul_8x8_8x8T(const aie::block_vector<bfp16ebs8, 64>& a, const aie::block_vector<bfp16ebs8, 64>& b) {
+inline aie::accum<accfloat, 64> mul_8x8_8x8T(const aie::block_vector<bfp16ebs8, 64>& a,
+                                             const aie::block_vector<bfp16ebs8, 64>& b) {
   return mac_8x8_8x8T(a, b, {});
 }

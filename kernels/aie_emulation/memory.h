@@ -6,11 +6,13 @@
 namespace aie {
 
 // detail/ld_st.hpp, vector_ldst_align: the vector's size, 64 bytes at most.
-template <class T, unsigned N> constexpr unsigned vector_ldst_align_v = std::min(64u, std::max(16u, N * aie_emulation::kBits<T> / 8));
+template <class T, unsigned N>
+constexpr unsigned vector_ldst_align_v = std::min(64u, std::max(16u, N* aie_emulation::kBits<T> / 8));
 constexpr unsigned vector_decl_align = 64;
 
 // One instruction for each 512 bits.
-template <unsigned N, class T> auto load_v(const T* pointer) {
+template <unsigned N, class T>
+auto load_v(const T* pointer) {
   using V = vector<std::remove_cv_t<T>, N>;
   aie_emulation::CheckAlignment(pointer, vector_ldst_align_v<T, N>);
   aie_emulation::CountLoad(aie_emulation::Issues(V::bits()));
@@ -20,7 +22,8 @@ template <unsigned N, class T> auto load_v(const T* pointer) {
   return v;
 }
 
-template <class T, unsigned N> T* store_v(T* pointer, const vector<T, N>& v) {
+template <class T, unsigned N>
+T* store_v(T* pointer, const vector<T, N>& v) {
   aie_emulation::CheckAlignment(pointer, vector_ldst_align_v<T, N>);
   // vst.conv and vst.srs: the store that follows a narrowing of the same lanes is the same instruction.
   if (v.origin != aie_emulation::Origin::kNarrowed) aie_emulation::CountStore(aie_emulation::Issues(v.bits()));
@@ -29,7 +32,8 @@ template <class T, unsigned N> T* store_v(T* pointer, const vector<T, N>& v) {
 }
 
 // An unaligned access is two aligned ones and a shift.
-template <unsigned N, class T> auto load_unaligned_v(const T* pointer, unsigned = 1) {
+template <unsigned N, class T>
+auto load_unaligned_v(const T* pointer, unsigned = 1) {
   using V = vector<std::remove_cv_t<T>, N>;
   aie_emulation::CountLoad(2 * aie_emulation::Issues(V::bits()));
   aie_emulation::CountMove(aie_emulation::Issues(V::bits()));
@@ -37,7 +41,8 @@ template <unsigned N, class T> auto load_unaligned_v(const T* pointer, unsigned 
   v.load_bytes(reinterpret_cast<const uint8_t*>(pointer));
   return v;
 }
-template <class T, unsigned N> T* store_unaligned_v(T* pointer, const vector<T, N>& v, unsigned = 1) {
+template <class T, unsigned N>
+T* store_unaligned_v(T* pointer, const vector<T, N>& v, unsigned = 1) {
   aie_emulation::CountStore(2 * aie_emulation::Issues(v.bits()));
   aie_emulation::CountMove(aie_emulation::Issues(v.bits()));
   v.store_bytes(reinterpret_cast<uint8_t*>(pointer));
@@ -45,14 +50,16 @@ template <class T, unsigned N> T* store_unaligned_v(T* pointer, const vector<T, 
 }
 
 // iterator.hpp: an iterator over consecutive vectors; dereferencing loads, assigning to it stores.
-template <class T, unsigned N> class vector_iterator {
+template <class T, unsigned N>
+class vector_iterator {
  public:
   using element = std::remove_cv_t<T>;
   class reference {
    public:
     explicit reference(T* pointer) : pointer_(pointer) {}
     operator vector<element, N>() const { return load_v<N>(pointer_); }
-    template <class V> reference& operator=(const V& v) {
+    template <class V>
+    reference& operator=(const V& v) {
       store_v(pointer_, vector<element, N>(v));
       return *this;
     }
@@ -63,8 +70,10 @@ template <class T, unsigned N> class vector_iterator {
 
   explicit vector_iterator(T* pointer) : pointer_(pointer) {}
   auto operator*() const {
-    if constexpr (std::is_const_v<T>) return load_v<N>(pointer_);
-    else return reference(pointer_);
+    if constexpr (std::is_const_v<T>)
+      return load_v<N>(pointer_);
+    else
+      return reference(pointer_);
   }
   vector_iterator& operator++() { return *this += 1; }
   vector_iterator& operator--() { return *this -= 1; }
@@ -86,14 +95,27 @@ template <class T, unsigned N> class vector_iterator {
   T* pointer_;
 };
 
-template <unsigned N, class T> vector_iterator<T, N> begin_vector(T* pointer) { return vector_iterator<T, N>(pointer); }
-template <unsigned N, class T> vector_iterator<T, N> begin_restrict_vector(T* pointer) { return vector_iterator<T, N>(pointer); }
-template <unsigned N, class T> vector_iterator<const T, N> cbegin_vector(const T* pointer) { return vector_iterator<const T, N>(pointer); }
-template <unsigned N, class T> vector_iterator<const T, N> cbegin_restrict_vector(const T* pointer) { return vector_iterator<const T, N>(pointer); }
+template <unsigned N, class T>
+vector_iterator<T, N> begin_vector(T* pointer) {
+  return vector_iterator<T, N>(pointer);
+}
+template <unsigned N, class T>
+vector_iterator<T, N> begin_restrict_vector(T* pointer) {
+  return vector_iterator<T, N>(pointer);
+}
+template <unsigned N, class T>
+vector_iterator<const T, N> cbegin_vector(const T* pointer) {
+  return vector_iterator<const T, N>(pointer);
+}
+template <unsigned N, class T>
+vector_iterator<const T, N> cbegin_restrict_vector(const T* pointer) {
+  return vector_iterator<const T, N>(pointer);
+}
 
 // Streams over packed blocks. Their vectors have no alignment of their own; the core's load and store FIFOs take one
 // instruction for 64 values (vld.pop.576, vst.push.576), after one fill or before one flush.
-template <class T, unsigned N> class block_vector_input_buffer_stream {
+template <class T, unsigned N>
+class block_vector_input_buffer_stream {
  public:
   using vector_type = block_vector<T, N>;
   explicit block_vector_input_buffer_stream(const T* pointer) : pointer_(reinterpret_cast<const uint8_t*>(pointer)) {
@@ -121,7 +143,8 @@ template <class T, unsigned N> class block_vector_input_buffer_stream {
   const uint8_t* pointer_;
 };
 
-template <class T, unsigned N> class block_vector_output_buffer_stream {
+template <class T, unsigned N>
+class block_vector_output_buffer_stream {
  public:
   using vector_type = block_vector<T, N>;
   explicit block_vector_output_buffer_stream(T* pointer) : pointer_(reinterpret_cast<uint8_t*>(pointer)) {
@@ -142,7 +165,9 @@ template <class T, unsigned N> class block_vector_output_buffer_stream {
   uint8_t* pointer_;
 };
 
-template <class T, unsigned N> using block_vector_restrict_input_buffer_stream = block_vector_input_buffer_stream<T, N>;
-template <class T, unsigned N> using block_vector_restrict_output_buffer_stream = block_vector_output_buffer_stream<T, N>;
+template <class T, unsigned N>
+using block_vector_restrict_input_buffer_stream = block_vector_input_buffer_stream<T, N>;
+template <class T, unsigned N>
+using block_vector_restrict_output_buffer_stream = block_vector_output_buffer_stream<T, N>;
 
 }  // namespace aie

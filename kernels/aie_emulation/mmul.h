@@ -1,7 +1,8 @@
-// aie::mmul<M, K, N, A, B>: a block of matrix multiplication (aie.hpp, "Matrix Multiplication"). A is row-major [M][K], B [K][N], the
-// accumulator [M][N]; where B is bfp16 it is [N][K] with a block for each 8 of K.
+// aie::mmul<M, K, N, A, B>: a block of matrix multiplication (aie.hpp, "Matrix Multiplication"). A is row-major [M][K],
+// B [K][N], the accumulator [M][N]; where B is bfp16 it is [N][K] with a block for each 8 of K.
 //
-// fp32 accumulation: the K products of one instruction are summed exactly and added to the accumulator with one rounding.
+// fp32 accumulation: the K products of one instruction are summed exactly and added to the accumulator with one
+// rounding.
 #pragma once
 
 #include "arithmetic.h"
@@ -15,7 +16,8 @@ struct Bfp16Operand {  // [rows][8], one exponent a row
 };
 
 // acc[M][N] += a[M][8] * b[N][8]^T (mac_8x8_8x8T): integer dot products, scaled by both exponents.
-template <unsigned M, unsigned N> void MultiplyBfp16(const Bfp16Operand& a, const Bfp16Operand& b, float* acc) {
+template <unsigned M, unsigned N>
+void MultiplyBfp16(const Bfp16Operand& a, const Bfp16Operand& b, float* acc) {
   for (unsigned m = 0; m < M; ++m) {
     const float scale_a = Bfp16Scale(a.exponents[m]);
     for (unsigned n = 0; n < N; ++n) {
@@ -28,19 +30,26 @@ template <unsigned M, unsigned N> void MultiplyBfp16(const Bfp16Operand& a, cons
 }
 
 // Operands and product of each supported shape, and what one multiplication costs beyond its operands' conversion.
-template <unsigned M, unsigned K, unsigned N, class A, class B> struct MmulShape { static constexpr bool supported = false; };
+template <unsigned M, unsigned K, unsigned N, class A, class B>
+struct MmulShape {
+  static constexpr bool supported = false;
+};
 
 #ifdef AIE_API_EMULATE_BFLOAT16_MMUL_WITH_BFP16
-// detail/aie2p/mmul_bf16_bf16.hpp: A widens and converts to bfp16; B is transposed and multiplied by one on its way to an accumulator
-// (so that not both operands need the move slot), then converted.
-template <unsigned M> requires(M == 4 || M == 8) struct MmulShape<M, 8, 8, bfloat16, bfloat16> {
+// detail/aie2p/mmul_bf16_bf16.hpp: A widens and converts to bfp16; B is transposed and multiplied by one on its way to
+// an accumulator (so that not both operands need the move slot), then converted.
+template <unsigned M>
+  requires(M == 4 || M == 8)
+struct MmulShape<M, 8, 8, bfloat16, bfloat16> {
   static constexpr bool supported = true;
   using tag = accfloat;
-  static void Accumulate(const aie::vector<bfloat16, M * 8>& a, const aie::vector<bfloat16, 64>& b, aie::accum<accfloat, M * 8>& acc) {
+  static void Accumulate(const aie::vector<bfloat16, M * 8>& a, const aie::vector<bfloat16, 64>& b,
+                         aie::accum<accfloat, M * 8>& acc) {
     const auto a_block = aie::accum<accfloat, M * 8>(a).template grow<64>().template to_vector<bfp16ebs8>();
     const auto b_block = aie::mul(aie::transpose(b, 8, 8), One()).template to_vector<bfp16ebs8>();
     CountMultiply(1);
-    MultiplyBfp16<M, 8>({a_block.exponents.data(), a_block.mantissas.data()}, {b_block.exponents.data(), b_block.mantissas.data()}, acc.lanes.data());
+    MultiplyBfp16<M, 8>({a_block.exponents.data(), a_block.mantissas.data()},
+                        {b_block.exponents.data(), b_block.mantissas.data()}, acc.lanes.data());
   }
   static aie::vector<bfloat16, 64> One() {
     aie::vector<bfloat16, 64> one;
@@ -49,34 +58,43 @@ template <unsigned M> requires(M == 4 || M == 8) struct MmulShape<M, 8, 8, bfloa
   }
 };
 #else
-// Without bfp16 the product is eight element-wise multiplications of 32 lanes, with two shuffles of A and one of B for each
-// (detail/aie2p/emulated_mmul_intrinsics.hpp, mac_4x8_8x8_bf16).
-template <unsigned M> requires(M == 4 || M == 8) struct MmulShape<M, 8, 8, bfloat16, bfloat16> {
+// Without bfp16 the product is eight element-wise multiplications of 32 lanes, with two shuffles of A and one of B for
+// each (detail/aie2p/emulated_mmul_intrinsics.hpp, mac_4x8_8x8_bf16).
+template <unsigned M>
+  requires(M == 4 || M == 8)
+struct MmulShape<M, 8, 8, bfloat16, bfloat16> {
   static constexpr bool supported = true;
   using tag = accfloat;
-  static void Accumulate(const aie::vector<bfloat16, M * 8>& a, const aie::vector<bfloat16, 64>& b, aie::accum<accfloat, M * 8>& acc) {
+  static void Accumulate(const aie::vector<bfloat16, M * 8>& a, const aie::vector<bfloat16, 64>& b,
+                         aie::accum<accfloat, M * 8>& acc) {
     CountMultiply(8 * (M / 4)), CountMove((1 + 8 * 3) * (M / 4));
     for (unsigned m = 0; m < M; ++m)
       for (unsigned n = 0; n < 8; ++n)
         for (unsigned k = 0; k < 8; ++k)
-          acc.lanes[m * 8 + n] = MultiplyAdd(acc.lanes[m * 8 + n], float(a.lanes[m * 8 + k]), float(b.lanes[k * 8 + n]));
+          acc.lanes[m * 8 + n] =
+              MultiplyAdd(acc.lanes[m * 8 + n], float(a.lanes[m * 8 + k]), float(b.lanes[k * 8 + n]));
   }
 };
 #endif
 
 // detail/aie2p/mmul_bfp16_bfp16.hpp.
-template <> struct MmulShape<8, 8, 8, bfp16ebs8, bfp16ebs8> {
+template <>
+struct MmulShape<8, 8, 8, bfp16ebs8, bfp16ebs8> {
   static constexpr bool supported = true;
   using tag = accfloat;
-  static void Accumulate(const aie::block_vector<bfp16ebs8, 64>& a, const aie::block_vector<bfp16ebs8, 64>& b, aie::accum<accfloat, 64>& acc) {
+  static void Accumulate(const aie::block_vector<bfp16ebs8, 64>& a, const aie::block_vector<bfp16ebs8, 64>& b,
+                         aie::accum<accfloat, 64>& acc) {
     CountMultiply(1);
-    MultiplyBfp16<8, 8>({a.exponents.data(), a.mantissas.data()}, {b.exponents.data(), b.mantissas.data()}, acc.lanes.data());
+    MultiplyBfp16<8, 8>({a.exponents.data(), a.mantissas.data()}, {b.exponents.data(), b.mantissas.data()},
+                        acc.lanes.data());
   }
 };
-template <> struct MmulShape<8, 8, 8, bfloat16, bfp16ebs8> {
+template <>
+struct MmulShape<8, 8, 8, bfloat16, bfp16ebs8> {
   static constexpr bool supported = true;
   using tag = accfloat;
-  static void Accumulate(const aie::vector<bfloat16, 64>& a, const aie::block_vector<bfp16ebs8, 64>& b, aie::accum<accfloat, 64>& acc) {
+  static void Accumulate(const aie::vector<bfloat16, 64>& a, const aie::block_vector<bfp16ebs8, 64>& b,
+                         aie::accum<accfloat, 64>& acc) {
     MmulShape<8, 8, 8, bfp16ebs8, bfp16ebs8>::Accumulate(aie::accum<accfloat, 64>(a).to_vector<bfp16ebs8>(), b, acc);
   }
 };
@@ -91,10 +109,13 @@ void MultiplyIntegers(const aie::vector<A, M * K>& a, const aie::vector<B, K * N
     }
 }
 
-template <class T> constexpr bool kIsByte = std::is_same_v<T, int8> || std::is_same_v<T, uint8>;
+template <class T>
+constexpr bool kIsByte = std::is_same_v<T, int8> || std::is_same_v<T, uint8>;
 
 // detail/aie2p/mmul_8_8.hpp: one instruction for 8x8x8; smaller M does the same work.
-template <unsigned M, class A, class B> requires(kIsByte<A> && kIsByte<B> && (M == 2 || M == 4 || M == 8)) struct MmulShape<M, 8, 8, A, B> {
+template <unsigned M, class A, class B>
+  requires(kIsByte<A> && kIsByte<B> && (M == 2 || M == 4 || M == 8))
+struct MmulShape<M, 8, 8, A, B> {
   static constexpr bool supported = true;
   using tag = acc32;
   static void Accumulate(const aie::vector<A, M * 8>& a, const aie::vector<B, 64>& b, aie::accum<acc32, M * 8>& acc) {
@@ -103,9 +124,11 @@ template <unsigned M, class A, class B> requires(kIsByte<A> && kIsByte<B> && (M 
   }
 };
 
-// detail/aie2p/mmul_8_4.hpp: 4x16x16 with 4-bit B. Counted as llvm-aie's aie2p_vmult.h builds it: two unpacks of B (free behind a load),
-// a shuffle of A, and two multiplications of 512 products.
-template <class A, class B> requires(kIsByte<A> && kIsNibble<B>) struct MmulShape<4, 16, 16, A, B> {
+// detail/aie2p/mmul_8_4.hpp: 4x16x16 with 4-bit B. Counted as llvm-aie's aie2p_vmult.h builds it: two unpacks of B
+// (free behind a load), a shuffle of A, and two multiplications of 512 products.
+template <class A, class B>
+  requires(kIsByte<A> && kIsNibble<B>)
+struct MmulShape<4, 16, 16, A, B> {
   static constexpr bool supported = true;
   using tag = acc32;
   static void Accumulate(const aie::vector<A, 64>& a, const aie::vector<B, 256>& b, aie::accum<acc32, 64>& acc) {
@@ -115,17 +138,25 @@ template <class A, class B> requires(kIsByte<A> && kIsNibble<B>) struct MmulShap
   }
 };
 
-template <class T, unsigned N> struct BlockOrVector { using type = aie::vector<T, N>; };
-template <unsigned N> struct BlockOrVector<bfp16ebs8, N> { using type = aie::block_vector<bfp16ebs8, N>; };
+template <class T, unsigned N>
+struct BlockOrVector {
+  using type = aie::vector<T, N>;
+};
+template <unsigned N>
+struct BlockOrVector<bfp16ebs8, N> {
+  using type = aie::block_vector<bfp16ebs8, N>;
+};
 
 }  // namespace aie_emulation
 
 namespace aie {
 
-template <unsigned M, unsigned K, unsigned N, class A, class B = A, class Acc = accauto> class mmul {
+template <unsigned M, unsigned K, unsigned N, class A, class B = A, class Acc = accauto>
+class mmul {
   using shape = aie_emulation::MmulShape<M, K, N, A, B>;
   static_assert(shape::supported, "matrix shape that AIE2P, or this emulation, does not have");
-  static_assert(std::is_same_v<Acc, accauto> || std::is_same_v<Acc, typename shape::tag>, "accumulator type that the shape does not have");
+  static_assert(std::is_same_v<Acc, accauto> || std::is_same_v<Acc, typename shape::tag>,
+                "accumulator type that the shape does not have");
 
  public:
   using accum_tag = typename shape::tag;
@@ -137,7 +168,8 @@ template <unsigned M, unsigned K, unsigned N, class A, class B = A, class Acc = 
 
   mmul() = default;
   mmul(const accum_type& acc) : data_(acc) {}
-  template <class T> mmul(const vector<T, size_C>& v, int shift = 0) : data_(v, shift) {}
+  template <class T>
+  mmul(const vector<T, size_C>& v, int shift = 0) : data_(v, shift) {}
   mmul& operator=(const accum_type& acc) {
     data_ = acc;
     return *this;
@@ -148,7 +180,10 @@ template <unsigned M, unsigned K, unsigned N, class A, class B = A, class Acc = 
     shape::Accumulate(a, b, data_);
   }
   void mac(const vector_A& a, const vector_B& b) { shape::Accumulate(a, b, data_); }
-  template <class T> auto to_vector(int shift = 0) const { return data_.template to_vector<T>(shift); }
+  template <class T>
+  auto to_vector(int shift = 0) const {
+    return data_.template to_vector<T>(shift);
+  }
   accum_type to_accum() const { return data_; }
   operator accum_type() const { return data_; }
 

@@ -1,7 +1,8 @@
 // Element types and the roundings between them.
 //
-// Floating point: subnormal values are flushed to zero (UG1603, Floating-Point Accuracy; AM020, Floating-Point Vector Unit;
-// aie_api detail/utils.hpp: denorm_absent). Conversions follow the rounding register, arithmetic rounds to nearest even.
+// Floating point: subnormal values are flushed to zero (UG1603, Floating-Point Accuracy; AM020, Floating-Point Vector
+// Unit; aie_api detail/utils.hpp: denorm_absent). Conversions follow the rounding register, arithmetic rounds to
+// nearest even.
 #pragma once
 
 #include <bit>
@@ -28,7 +29,8 @@ struct acc32 {};
 struct acc64 {};
 struct accauto {};
 
-// Block types: 8 values that share an exponent (types.hpp). In memory a block is its exponent byte and then 8 mantissas.
+// Block types: 8 values that share an exponent (types.hpp). In memory a block is its exponent byte and then 8
+// mantissas.
 struct bfp16ebs8 {
   uint8_t byte;
 };
@@ -45,16 +47,26 @@ inline bool RoundsUp(bool negative, uint64_t high, uint64_t fraction, uint64_t o
   using enum aie::rounding_mode;
   const uint64_t half = one / 2;
   switch (mode) {
-    case floor: return fraction != 0 && negative;
-    case ceil: return fraction != 0 && !negative;
-    case symmetric_floor: return false;
-    case symmetric_ceil: return fraction != 0;
-    case negative_inf: return fraction > half || (fraction == half && negative);
-    case positive_inf: return fraction > half || (fraction == half && !negative);
-    case symmetric_zero: return fraction > half;
-    case symmetric_inf: return fraction >= half;
-    case conv_even: return fraction > half || (fraction == half && (high & 1));
-    case conv_odd: return fraction > half || (fraction == half && !(high & 1));
+    case floor:
+      return fraction != 0 && negative;
+    case ceil:
+      return fraction != 0 && !negative;
+    case symmetric_floor:
+      return false;
+    case symmetric_ceil:
+      return fraction != 0;
+    case negative_inf:
+      return fraction > half || (fraction == half && negative);
+    case positive_inf:
+      return fraction > half || (fraction == half && !negative);
+    case symmetric_zero:
+      return fraction > half;
+    case symmetric_inf:
+      return fraction >= half;
+    case conv_even:
+      return fraction > half || (fraction == half && (high & 1));
+    case conv_odd:
+      return fraction > half || (fraction == half && !(high & 1));
   }
   return false;
 }
@@ -74,7 +86,8 @@ inline uint16_t ToBfloat16Bits(float x, aie::rounding_mode mode) {
 
 }  // namespace aie_emulation
 
-// The scalar type. A scalar conversion is made by the compiler and rounds to nearest even; vectors convert with the register's mode.
+// The scalar type. A scalar conversion is made by the compiler and rounds to nearest even; vectors convert with the
+// register's mode.
 struct bfloat16 {
   uint16_t bits = 0;
 
@@ -113,29 +126,49 @@ using uint4 = uint4_t;
 
 namespace aie_emulation {
 
-template <class T> constexpr bool kIsFloat = std::is_same_v<T, float> || std::is_same_v<T, bfloat16>;
-template <class T> constexpr bool kIsNibble = std::is_same_v<T, int4> || std::is_same_v<T, uint4>;
-template <class T> constexpr bool kIsSigned = std::is_signed_v<T> || kIsFloat<T> || std::is_same_v<T, int4>;
-template <class T> constexpr unsigned kBits = kIsNibble<T> ? 4 : 8 * sizeof(T);
-template <class T> constexpr bool kIsElement = kIsFloat<T> || kIsNibble<T> || (std::is_integral_v<T> && sizeof(T) <= 4);
+template <class T>
+constexpr bool kIsFloat = std::is_same_v<T, float> || std::is_same_v<T, bfloat16>;
+template <class T>
+constexpr bool kIsNibble = std::is_same_v<T, int4> || std::is_same_v<T, uint4>;
+template <class T>
+constexpr bool kIsSigned = std::is_signed_v<T> || kIsFloat<T> || std::is_same_v<T, int4>;
+template <class T>
+constexpr unsigned kBits = kIsNibble<T> ? 4 : 8 * sizeof(T);
+template <class T>
+constexpr bool kIsElement = kIsFloat<T> || kIsNibble<T> || (std::is_integral_v<T> && sizeof(T) <= 4);
 
 // What a tag's lanes are computed in.
-template <class Tag> struct AccumLane;
-template <> struct AccumLane<accfloat> { using type = float; };
-template <> struct AccumLane<acc32> { using type = int32_t; };
-template <> struct AccumLane<acc64> { using type = int64_t; };
-template <class Tag> constexpr unsigned kAccumBits = 8 * sizeof(typename AccumLane<Tag>::type);
+template <class Tag>
+struct AccumLane;
+template <>
+struct AccumLane<accfloat> {
+  using type = float;
+};
+template <>
+struct AccumLane<acc32> {
+  using type = int32_t;
+};
+template <>
+struct AccumLane<acc64> {
+  using type = int64_t;
+};
+template <class Tag>
+constexpr unsigned kAccumBits = 8 * sizeof(typename AccumLane<Tag>::type);
 
 inline float FlushedValue(float x) { return Flush(x); }
 inline float FlushedValue(bfloat16 x) { return Flush(float(x)); }
 
-template <class T> T FromFloat(float x) {
-  if constexpr (std::is_same_v<T, bfloat16>) return bfloat16::FromBits(ToBfloat16Bits(x, ThisCore().rounding));
-  else return T(x);
+template <class T>
+T FromFloat(float x) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    return bfloat16::FromBits(ToBfloat16Bits(x, ThisCore().rounding));
+  else
+    return T(x);
 }
 
 // Shift, round and saturate (srs): value / 2^shift in T, by the rounding and saturation registers.
-template <class T> T ShiftRoundSaturate(int64_t value, int shift, bool is_signed = kIsSigned<T>) {
+template <class T>
+T ShiftRoundSaturate(int64_t value, int shift, bool is_signed = kIsSigned<T>) {
   const Core& core = ThisCore();
   if (shift < 0) value = int64_t(uint64_t(value) << -shift);
   if (shift > 0) {
@@ -152,11 +185,11 @@ template <class T> T ShiftRoundSaturate(int64_t value, int shift, bool is_signed
   return T(value);
 }
 
-// Eight fp32 values -> one bfp16ebs8 block (vconv.bfp16ebs8.fp32): the largest exponent is shared, mantissas are 8-bit two's
-// complement with the binary point after the second bit: value = mantissa * 2^(exponent - 127 - 6). The mantissa follows the
-// rounding register (floor truncates the two's complement; mlir-aie's helper.h, floatToBfp16, which describes the power-up mode)
-// and saturates at 127, since the exponent is chosen before rounding. Infinity and NaN have no form in a block; they give the
-// block the exponent 255.
+// Eight fp32 values -> one bfp16ebs8 block (vconv.bfp16ebs8.fp32): the largest exponent is shared, mantissas are 8-bit
+// two's complement with the binary point after the second bit: value = mantissa * 2^(exponent - 127 - 6). The mantissa
+// follows the rounding register (floor truncates the two's complement; mlir-aie's helper.h, floatToBfp16, which
+// describes the power-up mode) and saturates at 127, since the exponent is chosen before rounding. Infinity and NaN
+// have no form in a block; they give the block the exponent 255.
 inline void ToBfp16Block(const float* values, uint8_t* exponent, int8_t* mantissas) {
   const aie::rounding_mode mode = ThisCore().rounding;
   unsigned shared = 0;
@@ -170,8 +203,9 @@ inline void ToBfp16Block(const float* values, uint8_t* exponent, int8_t* mantiss
       continue;
     }
     const bool negative = bits >> 31;
-    const uint64_t fraction = (uint64_t(bits & 0x7fffff) | 0x800000) << 24;        // 1.23 and room to shift right without loss
-    const unsigned shift = 24 + 17 + std::min(shared - own, 18u);                  // leaves 7 bits of the largest element
+    const uint64_t fraction = (uint64_t(bits & 0x7fffff) | 0x800000)
+                              << 24;                               // 1.23 and room to shift right without loss
+    const unsigned shift = 24 + 17 + std::min(shared - own, 18u);  // leaves 7 bits of the largest element
     const uint64_t high = fraction >> shift, low = fraction & ((uint64_t(1) << shift) - 1);
     const int magnitude = int(high + RoundsUp(negative, high, low, uint64_t(1) << shift, mode));
     mantissas[i] = int8_t(negative ? -magnitude : std::min(magnitude, 127));

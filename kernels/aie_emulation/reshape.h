@@ -6,7 +6,8 @@
 
 namespace aie {
 
-template <class T, unsigned N, class... V> auto concat(const vector<T, N>& first, const V&... rest) {
+template <class T, unsigned N, class... V>
+auto concat(const vector<T, N>& first, const V&... rest) {
   static_assert((std::is_same_v<V, vector<T, N>> && ...), "concat joins vectors of one type and size");
   constexpr unsigned parts = sizeof...(V) + 1;
   vector<T, N * parts> result;
@@ -20,7 +21,10 @@ template <class T, unsigned N, class... V> auto concat(const vector<T, N>& first
   if (first.bits() < 256) aie_emulation::CountMove(parts - 1);  // sub-registers from 256 bits on, as in insert
   return result;
 }
-template <class Tag, unsigned N, class... A> auto concat(const accum<Tag, N>& first, const A&... rest) requires(is_accum_v<A> && ...) {
+template <class Tag, unsigned N, class... A>
+auto concat(const accum<Tag, N>& first, const A&... rest)
+  requires(is_accum_v<A> && ...)
+{
   constexpr unsigned parts = sizeof...(A) + 1;
   accum<Tag, N * parts> result;
   unsigned part = 0;
@@ -29,24 +33,50 @@ template <class Tag, unsigned N, class... A> auto concat(const accum<Tag, N>& fi
   return result;
 }
 
-template <class D, class T, unsigned N> auto vector_cast(const vector<T, N>& v) { return v.template cast_to<D>(); }
-template <class D, class Tag, unsigned N> auto accum_cast(const accum<Tag, N>& a) { return a.template cast_to<D>(); }
-template <class T, unsigned N> auto unpack(const vector<T, N>& v) { return v.unpack(); }
-template <class D, class T, unsigned N> auto unpack(const vector<T, N>& v) { return v.template unpack<D>(); }
-template <class D, class T, unsigned N> auto pack(const vector<T, N>& v) { return v.template pack<D>(); }
-template <class T, unsigned N> auto pack(const vector<T, N>& v) {
-  if constexpr (std::is_same_v<T, int8>) return v.template pack<int4>();
-  else if constexpr (std::is_same_v<T, uint8>) return v.template pack<uint4>();
-  else if constexpr (std::is_same_v<T, int16>) return v.template pack<int8>();
-  else if constexpr (std::is_same_v<T, uint16>) return v.template pack<uint8>();
-  else if constexpr (std::is_same_v<T, int32>) return v.template pack<int16>();
-  else return v.template pack<uint16>();
+template <class D, class T, unsigned N>
+auto vector_cast(const vector<T, N>& v) {
+  return v.template cast_to<D>();
 }
-template <class T, class Tag, unsigned N> auto to_vector(const accum<Tag, N>& a, int shift = 0) { return a.template to_vector<T>(shift); }
+template <class D, class Tag, unsigned N>
+auto accum_cast(const accum<Tag, N>& a) {
+  return a.template cast_to<D>();
+}
+template <class T, unsigned N>
+auto unpack(const vector<T, N>& v) {
+  return v.unpack();
+}
+template <class D, class T, unsigned N>
+auto unpack(const vector<T, N>& v) {
+  return v.template unpack<D>();
+}
+template <class D, class T, unsigned N>
+auto pack(const vector<T, N>& v) {
+  return v.template pack<D>();
+}
+template <class T, unsigned N>
+auto pack(const vector<T, N>& v) {
+  if constexpr (std::is_same_v<T, int8>)
+    return v.template pack<int4>();
+  else if constexpr (std::is_same_v<T, uint8>)
+    return v.template pack<uint4>();
+  else if constexpr (std::is_same_v<T, int16>)
+    return v.template pack<int8>();
+  else if constexpr (std::is_same_v<T, uint16>)
+    return v.template pack<uint8>();
+  else if constexpr (std::is_same_v<T, int32>)
+    return v.template pack<int16>();
+  else
+    return v.template pack<uint16>();
+}
+template <class T, class Tag, unsigned N>
+auto to_vector(const accum<Tag, N>& a, int shift = 0) {
+  return a.template to_vector<T>(shift);
+}
 
 namespace detail {
 // result[i] = source(i), at one shuffle for each 512 bits written.
-template <class T, unsigned N, class F> vector<T, N> Permute(F source) {
+template <class T, unsigned N, class F>
+vector<T, N> Permute(F source) {
   aie_emulation::CountMove(aie_emulation::Issues(vector<T, N>::bits()));
   vector<T, N> result;
   for (unsigned i = 0; i < N; ++i) result.lanes[i] = source(i);
@@ -55,37 +85,48 @@ template <class T, unsigned N, class F> vector<T, N> Permute(F source) {
 }  // namespace detail
 
 // Lanes that enter are undefined on the core; zero here.
-template <class T, unsigned N> vector<T, N> shuffle_up(const vector<T, N>& v, unsigned n) {
+template <class T, unsigned N>
+vector<T, N> shuffle_up(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return i >= n ? v.lanes[i - n] : T(0); });
 }
-template <class T, unsigned N> vector<T, N> shuffle_down(const vector<T, N>& v, unsigned n) {
+template <class T, unsigned N>
+vector<T, N> shuffle_down(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return i + n < N ? v.lanes[i + n] : T(0); });
 }
-template <class T, unsigned N> vector<T, N> shuffle_up_rotate(const vector<T, N>& v, unsigned n) {
+template <class T, unsigned N>
+vector<T, N> shuffle_up_rotate(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[(i + N - n) % N]; });
 }
-template <class T, unsigned N> vector<T, N> shuffle_down_rotate(const vector<T, N>& v, unsigned n) {
+template <class T, unsigned N>
+vector<T, N> shuffle_down_rotate(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[(i + n) % N]; });
 }
-template <class T, unsigned N> vector<T, N> shuffle_up_replicate(const vector<T, N>& v, unsigned n) {
+template <class T, unsigned N>
+vector<T, N> shuffle_up_replicate(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[i >= n ? i - n : 0]; });
 }
-template <class T, unsigned N> vector<T, N> shuffle_down_replicate(const vector<T, N>& v, unsigned n) {
+template <class T, unsigned N>
+vector<T, N> shuffle_down_replicate(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[i + n < N ? i + n : N - 1]; });
 }
-template <class T, unsigned N> vector<T, N> shuffle_up_fill(const vector<T, N>& v, const vector<T, N>& fill, unsigned n) {
+template <class T, unsigned N>
+vector<T, N> shuffle_up_fill(const vector<T, N>& v, const vector<T, N>& fill, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return i >= n ? v.lanes[i - n] : fill.lanes[i + N - n]; });
 }
-template <class T, unsigned N> vector<T, N> shuffle_down_fill(const vector<T, N>& v, const vector<T, N>& fill, unsigned n) {
+template <class T, unsigned N>
+vector<T, N> shuffle_down_fill(const vector<T, N>& v, const vector<T, N>& fill, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return i + n < N ? v.lanes[i + n] : fill.lanes[i + n - N]; });
 }
-template <class T, unsigned N> vector<T, N> reverse(const vector<T, N>& v) {
-  aie_emulation::CountMove(aie_emulation::Issues(v.bits()));  // two shuffles for each 512 bits (detail/aie2/reverse.hpp)
+template <class T, unsigned N>
+vector<T, N> reverse(const vector<T, N>& v) {
+  aie_emulation::CountMove(
+      aie_emulation::Issues(v.bits()));  // two shuffles for each 512 bits (detail/aie2/reverse.hpp)
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[N - 1 - i]; });
 }
 
 // { v[0:c], w[0:c], v[c:2c], w[c:2c], ... }, in two halves.
-template <class T, unsigned N> std::pair<vector<T, N>, vector<T, N>> interleave_zip(const vector<T, N>& v, const vector<T, N>& w, unsigned chunk) {
+template <class T, unsigned N>
+std::pair<vector<T, N>, vector<T, N>> interleave_zip(const vector<T, N>& v, const vector<T, N>& w, unsigned chunk) {
   const auto at = [&](unsigned i) {
     const unsigned c = i / chunk, lane = c / 2 * chunk + i % chunk;
     return c % 2 ? w.lanes[lane] : v.lanes[lane];
@@ -98,24 +139,29 @@ template <class T, unsigned N> std::pair<vector<T, N>, vector<T, N>> interleave_
 }
 
 // { v[0:c], v[2c:3c], ..., w[0:c], w[2c:3c], ... } and { v[c:2c], v[3c:4c], ..., w[c:2c], ... }.
-template <class T, unsigned N> std::pair<vector<T, N>, vector<T, N>> interleave_unzip(const vector<T, N>& v, const vector<T, N>& w, unsigned chunk) {
+template <class T, unsigned N>
+std::pair<vector<T, N>, vector<T, N>> interleave_unzip(const vector<T, N>& v, const vector<T, N>& w, unsigned chunk) {
   const auto at = [&](unsigned i, unsigned odd) {
     const unsigned lane = (i / chunk * 2 + odd) * chunk + i % chunk;
     return lane < N ? v.lanes[lane] : w.lanes[lane - N];
   };
-  return {detail::Permute<T, N>([&](unsigned i) { return at(i, 0); }), detail::Permute<T, N>([&](unsigned i) { return at(i, 1); })};
+  return {detail::Permute<T, N>([&](unsigned i) { return at(i, 0); }),
+          detail::Permute<T, N>([&](unsigned i) { return at(i, 1); })};
 }
 
 // { v[0:c], v[2c:3c], ... } and { v[c:2c], v[3c:4c], ... }.
-template <class T, unsigned N> vector<T, N / 2> filter_even(const vector<T, N>& v, unsigned chunk = 1) {
+template <class T, unsigned N>
+vector<T, N / 2> filter_even(const vector<T, N>& v, unsigned chunk = 1) {
   return detail::Permute<T, N / 2>([&](unsigned i) { return v.lanes[i / chunk * 2 * chunk + i % chunk]; });
 }
-template <class T, unsigned N> vector<T, N / 2> filter_odd(const vector<T, N>& v, unsigned chunk = 1) {
+template <class T, unsigned N>
+vector<T, N / 2> filter_odd(const vector<T, N>& v, unsigned chunk = 1) {
   return detail::Permute<T, N / 2>([&](unsigned i) { return v.lanes[(i / chunk * 2 + 1) * chunk + i % chunk]; });
 }
 
 // Row-major [rows][columns] to row-major [columns][rows].
-template <class T, unsigned N> vector<T, N> transpose(const vector<T, N>& v, unsigned rows, unsigned columns) {
+template <class T, unsigned N>
+vector<T, N> transpose(const vector<T, N>& v, unsigned rows, unsigned columns) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[i % rows * columns + i / rows]; });
 }
 

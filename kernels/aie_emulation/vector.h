@@ -1,4 +1,5 @@
-// aie::vector and aie::mask: lanes in an array, one a lane (sub-byte lanes too; they are packed only in memory and in casts).
+// aie::vector and aie::mask: lanes in an array, one a lane (sub-byte lanes too; they are packed only in memory and in
+// casts).
 #pragma once
 
 #include <array>
@@ -9,11 +10,14 @@
 
 namespace aie {
 
-template <class Tag, unsigned N> class accum;
-template <class T, unsigned N> class vector;
+template <class Tag, unsigned N>
+class accum;
+template <class T, unsigned N>
+class vector;
 
 // vector_elem_ref.hpp: a lane that can be read as a scalar operand of an operation, and written.
-template <class T, unsigned N> class vector_elem_ref {
+template <class T, unsigned N>
+class vector_elem_ref {
  public:
   vector_elem_ref(vector<T, N>& parent, unsigned index) : parent_(parent), index_(index) {}
   operator T() const { return parent_.get(index_); }
@@ -28,9 +32,11 @@ template <class T, unsigned N> class vector_elem_ref {
   unsigned index_;
 };
 
-template <class T, unsigned N> class vector {
+template <class T, unsigned N>
+class vector {
   static_assert(aie_emulation::kIsElement<T>, "element type that the emulation does not have");
-  static_assert((N & (N - 1)) == 0 && N * aie_emulation::kBits<T> >= 64, "vectors have 64 bits or more (128 on the core)");
+  static_assert((N & (N - 1)) == 0 && N * aie_emulation::kBits<T> >= 64,
+                "vectors have 64 bits or more (128 on the core)");
 
  public:
   using value_type = T;
@@ -42,8 +48,12 @@ template <class T, unsigned N> class vector {
   static constexpr bool is_floating_point() { return aie_emulation::kIsFloat<T>; }
 
   vector() = default;  // lanes are undefined on the core; zero here
-  template <class Tag> vector(const accum<Tag, N>& acc) : vector(acc.template to_vector<T>()) {}
-  template <class... V> explicit vector(T first, V... rest) requires(sizeof...(V) + 1 == N) : lanes{first, T(rest)...} {}
+  template <class Tag>
+  vector(const accum<Tag, N>& acc) : vector(acc.template to_vector<T>()) {}
+  template <class... V>
+  explicit vector(T first, V... rest)
+    requires(sizeof...(V) + 1 == N)
+      : lanes{first, T(rest)...} {}
 
   T get(unsigned index) const { return lanes[index]; }  // vextract; fused into the broadcast that uses it
   void set(T value, unsigned index) {                   // vinsert
@@ -55,7 +65,8 @@ template <class T, unsigned N> class vector {
   vector_elem_ref<T, N> operator[](unsigned index) { return {*this, index}; }
 
   // Parts of 256 bits and more are sub-registers: reading and writing them is register renaming, and free.
-  template <unsigned M> vector<T, M> extract(unsigned index) const {
+  template <unsigned M>
+  vector<T, M> extract(unsigned index) const {
     static_assert(M <= N);
     vector<T, M> part;
     for (unsigned i = 0; i < M; ++i) part.lanes[i] = lanes[index * M + i];
@@ -63,38 +74,47 @@ template <class T, unsigned N> class vector {
     if (part.bits() < 256 && M < N) aie_emulation::CountMove(1);
     return part;
   }
-  template <unsigned M> vector& insert(unsigned index, const vector<T, M>& part) {
+  template <unsigned M>
+  vector& insert(unsigned index, const vector<T, M>& part) {
     static_assert(M <= N);
     for (unsigned i = 0; i < M; ++i) lanes[index * M + i] = part.lanes[i];
     origin = part.origin;
     if (part.bits() < 256 && M < N) aie_emulation::CountMove(1);
     return *this;
   }
-  template <unsigned M> vector<T, M> grow(unsigned index = 0) const {
+  template <unsigned M>
+  vector<T, M> grow(unsigned index = 0) const {
     static_assert(M >= N);
     vector<T, M> whole;
     for (unsigned i = 0; i < N; ++i) whole.lanes[index * N + i] = lanes[i];
     whole.origin = origin;
     return whole;
   }
-  template <unsigned M> vector<T, M> grow_extract(unsigned index) const {
-    if constexpr (M > N) return grow<M>();
-    else return extract<M>(index);
+  template <unsigned M>
+  vector<T, M> grow_extract(unsigned index) const {
+    if constexpr (M > N)
+      return grow<M>();
+    else
+      return extract<M>(index);
   }
   // A 256-bit vector is repeated by one shuffle, what is above 512 bits by one move for each 512.
-  template <unsigned M> vector<T, M> grow_replicate() const {
+  template <unsigned M>
+  vector<T, M> grow_replicate() const {
     vector<T, M> whole;
     for (unsigned i = 0; i < M; ++i) whole.lanes[i] = lanes[i % N];
     if constexpr (M > N) aie_emulation::CountMove((bits() < 512 ? 1 : 0) + aie_emulation::Issues(whole.bits()) - 1);
     return whole;
   }
-  template <unsigned M> auto split() const {
-    return [this]<std::size_t... I>(std::index_sequence<I...>) { return std::make_tuple(extract<M>(I)...); }(
-               std::make_index_sequence<N / M>{});
+  template <unsigned M>
+  auto split() const {
+    return [this]<std::size_t... I>(std::index_sequence<I...>) {
+      return std::make_tuple(extract<M>(I)...);
+    }(std::make_index_sequence<N / M>{});
   }
 
   // The same bits as lanes of another type.
-  template <class D> auto cast_to() const {
+  template <class D>
+  auto cast_to() const {
     constexpr unsigned M = bits() / aie_emulation::kBits<D>;
     uint8_t buffer[bytes()];
     store_bytes(buffer);
@@ -105,8 +125,10 @@ template <class T, unsigned N> class vector {
   }
 
   // Wider or narrower integers: unpack takes the ldb slot, or rides on the load; pack takes the st slot.
-  template <class D> vector<D, N> unpack_sign(bool v_sign) const {
-    static_assert(aie_emulation::kBits<D> == 2 * type_bits() && !is_floating_point(), "unpack doubles the width of integers");
+  template <class D>
+  vector<D, N> unpack_sign(bool v_sign) const {
+    static_assert(aie_emulation::kBits<D> == 2 * type_bits() && !is_floating_point(),
+                  "unpack doubles the width of integers");
     if (origin != aie_emulation::Origin::kLoaded) aie_emulation::CountLoad(aie_emulation::Issues(bits()));
     vector<D, N> result;
     for (unsigned i = 0; i < N; ++i) {
@@ -117,17 +139,28 @@ template <class T, unsigned N> class vector {
     }
     return result;
   }
-  template <class D> vector<D, N> unpack() const { return unpack_sign<D>(is_signed()); }
-  auto unpack() const {
-    if constexpr (std::is_same_v<T, int4>) return unpack<int8>();
-    else if constexpr (std::is_same_v<T, uint4>) return unpack<uint8>();
-    else if constexpr (std::is_same_v<T, int8>) return unpack<int16>();
-    else if constexpr (std::is_same_v<T, uint8>) return unpack<uint16>();
-    else if constexpr (std::is_same_v<T, int16>) return unpack<int32>();
-    else return unpack<uint32>();
+  template <class D>
+  vector<D, N> unpack() const {
+    return unpack_sign<D>(is_signed());
   }
-  template <class D> vector<D, N> pack() const {
-    static_assert(2 * aie_emulation::kBits<D> == type_bits() && !is_floating_point(), "pack halves the width of integers");
+  auto unpack() const {
+    if constexpr (std::is_same_v<T, int4>)
+      return unpack<int8>();
+    else if constexpr (std::is_same_v<T, uint4>)
+      return unpack<uint8>();
+    else if constexpr (std::is_same_v<T, int8>)
+      return unpack<int16>();
+    else if constexpr (std::is_same_v<T, uint8>)
+      return unpack<uint16>();
+    else if constexpr (std::is_same_v<T, int16>)
+      return unpack<int32>();
+    else
+      return unpack<uint32>();
+  }
+  template <class D>
+  vector<D, N> pack() const {
+    static_assert(2 * aie_emulation::kBits<D> == type_bits() && !is_floating_point(),
+                  "pack halves the width of integers");
     aie_emulation::CountStore(aie_emulation::Issues(bits(), 1024));
     vector<D, N> result;
     for (unsigned i = 0; i < N; ++i) result.lanes[i] = aie_emulation::ShiftRoundSaturate<D>(int64_t(int(lanes[i])), 0);
@@ -154,18 +187,29 @@ template <class T, unsigned N> class vector {
   aie_emulation::Origin origin = aie_emulation::Origin::kComputed;
 };
 
-template <class T> constexpr bool is_vector_v = false;
-template <class T, unsigned N> constexpr bool is_vector_v<vector<T, N>> = true;
-template <class T> constexpr bool is_accum_v = false;
-template <class Tag, unsigned N> constexpr bool is_accum_v<accum<Tag, N>> = true;
+template <class T>
+constexpr bool is_vector_v = false;
+template <class T, unsigned N>
+constexpr bool is_vector_v<vector<T, N>> = true;
+template <class T>
+constexpr bool is_accum_v = false;
+template <class Tag, unsigned N>
+constexpr bool is_accum_v<accum<Tag, N>> = true;
 
 // mask.hpp: one bit a lane, in scalar registers.
-template <unsigned N> class mask {
+template <unsigned N>
+class mask {
  public:
   static constexpr unsigned size() { return N; }
   mask() = default;
-  static mask from_uint32(uint32_t low, uint32_t high = 0) requires(N <= 64) { return from_uint64(uint64_t(high) << 32 | low); }
-  static mask from_uint64(uint64_t bits) requires(N <= 64) {
+  static mask from_uint32(uint32_t low, uint32_t high = 0)
+    requires(N <= 64)
+  {
+    return from_uint64(uint64_t(high) << 32 | low);
+  }
+  static mask from_uint64(uint64_t bits)
+    requires(N <= 64)
+  {
     mask m;
     for (unsigned i = 0; i < N; ++i) m.bits[i] = bits >> i & 1;
     return m;
@@ -180,15 +224,24 @@ template <unsigned N> class mask {
     for (bool b : bits) n += b;
     return n;
   }
-  mask operator~() const { return combine(*this, [](bool a, bool) { return !a; }); }
-  mask operator&(const mask& o) const { return combine(o, [](bool a, bool b) { return a && b; }); }
-  mask operator|(const mask& o) const { return combine(o, [](bool a, bool b) { return a || b; }); }
-  mask operator^(const mask& o) const { return combine(o, [](bool a, bool b) { return a != b; }); }
+  mask operator~() const {
+    return combine(*this, [](bool a, bool) { return !a; });
+  }
+  mask operator&(const mask& o) const {
+    return combine(o, [](bool a, bool b) { return a && b; });
+  }
+  mask operator|(const mask& o) const {
+    return combine(o, [](bool a, bool b) { return a || b; });
+  }
+  mask operator^(const mask& o) const {
+    return combine(o, [](bool a, bool b) { return a != b; });
+  }
 
   std::array<bool, N> bits{};
 
  private:
-  template <class F> mask combine(const mask& o, F f) const {
+  template <class F>
+  mask combine(const mask& o, F f) const {
     mask m;
     for (unsigned i = 0; i < N; ++i) m.bits[i] = f(bits[i], o.bits[i]);
     return m;

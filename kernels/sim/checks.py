@@ -8,6 +8,7 @@ from typing import Any
 
 from . import hardware
 from .errors import DesignError
+from .layout import check_alignment
 from .program import ArrayProgram, Core, Memory, Place
 from .routing import route
 
@@ -16,6 +17,7 @@ def check_program(program: ArrayProgram) -> None:
     """Memory, locks, descriptors and streams."""
     _spill(program)
     _check_memory(program)
+    check_alignment(program)
     _check_locks(program)
     _check_descriptors(program)
     route(program)

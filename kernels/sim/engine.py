@@ -20,6 +20,7 @@ from .kernel_models import Kernels
 from .program import ArrayProgram, Core, Memory, Port, Transfer
 from .streams import ShimEnd, StreamRun, TileEnd
 
+ALIGNMENT = 64
 POISON = 0xFF  # NaN in bf16 and fp32, -1 in integers: memory that nobody wrote shows
 
 
@@ -133,7 +134,9 @@ class Engine:
     def memory(self, memory: Memory) -> np.ndarray:
         """Its bytes."""
         if memory not in self.bytes:
-            data = np.full(memory.nbytes, POISON, np.uint8)
+            raw = np.full(memory.nbytes + ALIGNMENT, POISON, np.uint8)
+            start = -raw.ctypes.data % ALIGNMENT
+            data = raw[start : start + memory.nbytes]
             if memory.initial is not None:
                 data[:] = np.ascontiguousarray(memory.initial, memory.dtype).reshape(-1).view(np.uint8)
             self.bytes[memory] = data
@@ -150,10 +153,12 @@ class Engine:
     # ---- events
 
     def at(self, time: float, who: Any) -> None:
+        """Wakes somebody at a time."""
         self.order += 1
         heapq.heappush(self.heap, (time, self.order, who))
 
     def push(self, transfer: Transfer) -> None:
+        """Puts a transfer on its shim channel's queue."""
         run, end = self.shim_ends[transfer.channel]
         if len(end.queue) >= hardware.QUEUE:
             raise DesignError(
@@ -177,6 +182,7 @@ class Engine:
         run.advance()
 
     def set_lock(self, lock: RunLock, value: int) -> None:
+        """Writes a lock from the sequence."""
         lock.v = value
         self.ready.extend(lock.w)
         lock.w.clear()

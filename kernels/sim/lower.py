@@ -3,9 +3,10 @@
 The rules are those of upstream's AIEObjectFifoStatefulTransform (spring 2026), so that resources are counted as the
 compiler will use them:
 
-1. A FIFO between two cores that share a memory, with one consumer and no change of layout, is one set of buffers.
+1. A FIFO between cores that share a memory, with one consumer and no new layout, is one set of objects.
    Every other FIFO has a set at each end and a stream between them; an end at the shim has none.
-2. A core's end of a streamed FIFO has `max acquired + 1` objects, not `depth`, unless the ends ask for different depths.
+2. A core's end of a streamed FIFO has `max acquired + 1` objects, not `depth`, unless its ends ask for different
+   depths.
 3. A link uses one set of buffers for both sides, that of the larger objects. A split or join has a descriptor and two
    locks for every part.
 4. Channels are given out in the order of the FIFOs, the lowest free one first.
@@ -27,8 +28,8 @@ def lower(module: Any) -> ArrayProgram:
     """Lowers what `Program.resolve_program` returned, and checks it against the hardware."""
     if not hasattr(module, "programs"):
         raise TypeError(
-            f"expected what Program(NPU2(), rt).resolve_program() returns under kernels.sim's aie package, found "
-            f"{type(module).__module__}.{type(module).__name__}; with mlir-aie installed, designs compile and cannot simulate"
+            f"expected what Program(NPU2(), rt).resolve_program() returns with the aie package of kernels/sim, "
+            f"found {type(module).__module__}.{type(module).__name__}; with mlir-aie installed, designs compile instead"
         )
     return _Lowering(module).result()
 

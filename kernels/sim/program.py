@@ -19,6 +19,7 @@ class Place(NamedTuple):
 
     @property
     def kind(self) -> str:
+        """'shim', 'mem' or 'core'."""
         return ("shim", "mem")[self.row] if self.row < 2 else "core"
 
     def __str__(self) -> str:
@@ -37,6 +38,7 @@ class Memory:
 
     @property
     def nbytes(self) -> int:
+        """Its bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
 
@@ -60,6 +62,7 @@ class Pattern:
 
     @property
     def nbytes(self) -> int:
+        """Its bytes."""
         return prod(self.sizes) * self.itemsize
 
     @property
@@ -79,6 +82,7 @@ class Pattern:
 
     @property
     def runs(self) -> int:
+        """How often the address jumps, and once more."""
         return self.nbytes // self.run
 
 
@@ -128,6 +132,7 @@ class Port:
 
     @property
     def depth(self) -> int:
+        """Objects."""
         return len(self.memories)
 
 
@@ -147,6 +152,7 @@ class Core:
 
     @property
     def name(self) -> str:
+        """For messages."""
         return f"core ({self.place.col}, {self.place.row})"
 
 
@@ -165,6 +171,7 @@ class Transfer:
 
     @property
     def nbytes(self) -> int:
+        """Its bytes."""
         return self.pattern.nbytes * self.repeat
 
     def __str__(self) -> str:

@@ -37,7 +37,7 @@ def run(design: Any, *arguments: np.ndarray, kernels: Kernels) -> TimedRun:
             raise DesignError(
                 "host buffer does not fit",
                 where=f"argument {i}",
-                found=f"{given.shape} {given.dtype}, {given.nbytes} bytes{'' if given.flags.c_contiguous else ', not contiguous'}",
+                found=f"{given.shape} {given.dtype}, {given.nbytes} bytes, contiguous: {given.flags.c_contiguous}",
                 limit=f"{declared.shape} {declared.dtype}, {expected} bytes",
                 do="Pass a contiguous array of the declared size.",
             )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-import numpy as np
-
 from . import hardware
 from .ddr import READ, WRITE
-from .program import Channel, Memory, Pattern, Stream, Transfer
+from .movers import ShimData, TileData
+from .program import Channel, Pattern, Stream, Transfer
 
 
 class TileEnd:
@@ -30,6 +29,7 @@ class TileEnd:
         self.data = TileData(engine, channel) if engine.functional else None
 
     def begin(self) -> bool:
+        """Takes the next descriptor if its lock allows; else waits for the lock."""
         lock, count, _, _, nbytes = self.steps[self.position]
         if lock.v < count:
             if not self.waiting:
@@ -43,10 +43,12 @@ class TileEnd:
         return True
 
     def wake(self) -> None:
+        """The lock has changed."""
         self.waiting = False
         self.run.advance()
 
     def end(self) -> None:
+        """The descriptor is through."""
         if self.data is not None:
             self.data.end()
         _, _, lock, count, _ = self.steps[self.position]
@@ -71,6 +73,7 @@ class ShimEnd:
         self.data = ShimData(run.engine) if run.engine.functional else None
 
     def begin(self) -> bool:
+        """Takes the next iteration of the oldest transfer, if there is one."""
         if not self.queue:
             return False
         transfer = self.queue[0]
@@ -81,6 +84,7 @@ class ShimEnd:
         return True
 
     def end(self) -> None:
+        """An iteration is through, perhaps the transfer's last."""
         if self.data is not None:
             self.data.end()
         self.iteration += 1
@@ -123,6 +127,7 @@ class StreamRun:
         self.hops = hardware.TIMES.hop_cycles * stream.hops
 
     def wake(self) -> None:
+        """Something that this stream waited for has happened."""
         if self.delayed:
             self.delayed = False
             self.engine.ddr.start(self.engine.now, self.moving * self.shim.cost, self.kind, self)
@@ -186,75 +191,3 @@ class StreamRun:
             if not end.left:
                 end.end()
         self.advance()
-
-
-class TileData:
-    """The bytes of a tile's channel."""
-
-    def __init__(self, engine: Any, channel: Channel) -> None:
-        self.engine, self.channel = engine, channel
-        self.reads = channel.direction == "MM2S"
-        self.mover: Mover | None = None
-
-    def begin(self, position: int) -> None:
-        descriptor = self.channel.descriptors[position]
-        self.mover = Mover(self.engine.memory(descriptor.memory), descriptor.pattern, self.reads)
-
-    def take(self, nbytes: int) -> np.ndarray:
-        assert self.mover is not None
-        return self.mover.take(nbytes)
-
-    def put(self, piece: np.ndarray) -> None:
-        assert self.mover is not None
-        self.mover.put(piece)
-
-    def end(self) -> None:
-        assert self.mover is not None
-        self.mover.end()
-
-
-class ShimData(TileData):
-    """The bytes of a shim channel: those of the host buffer."""
-
-    def __init__(self, engine: Any) -> None:
-        self.engine = engine
-        self.mover = None
-
-    def begin(self, transfer: Any, iteration: int = 0) -> None:
-        pattern = transfer.pattern
-        moved = Pattern(
-            pattern.offset + iteration * transfer.repeat_stride, pattern.sizes, pattern.strides, pattern.itemsize
-        )
-        self.mover = Mover(self.engine.arguments[transfer.argument], moved, transfer.channel.direction == "MM2S")
-
-
-class Mover:
-    """One descriptor's bytes in the order of the stream."""
-
-    def __init__(self, memory: np.ndarray, pattern: Pattern, reads: bool) -> None:
-        items = memory[pattern.offset : pattern.end]
-        self.there = np.lib.stride_tricks.as_strided(items, (*pattern.sizes, pattern.itemsize), (*pattern.strides, 1))
-        self.direct = pattern.runs == 1
-        if self.direct:
-            self.stream = items
-        elif reads:
-            self.stream = self.there.reshape(-1)
-        else:
-            self.stream = np.empty(pattern.nbytes, np.uint8)
-        self.position = 0
-        self.reads = reads
-
-    def take(self, nbytes: int) -> np.ndarray:
-        self.position += nbytes
-        return self.stream[self.position - nbytes : self.position]
-
-    def put(self, piece: np.ndarray) -> None:
-        self.stream[self.position : self.position + len(piece)] = piece
-        self.position += len(piece)
-
-    def end(self) -> None:
-        if not self.reads and not self.direct:
-            self.there[...] = self.stream.reshape(self.there.shape)
-
-
-__all__ = ["Memory", "ShimEnd", "StreamRun", "TileEnd"]

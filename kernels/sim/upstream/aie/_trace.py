@@ -29,8 +29,8 @@ class Value:
 
     def __bool__(self) -> bool:
         raise TypeError(
-            f"{self} is known only when the core runs, and Python's `if`, `while` or `and` asked for it while the design "
-            "is built; compute with it, pass it to a kernel, or use aie.helpers.dialects.scf.if_"
+            f"{self} is known only when the core runs, and Python's `if`, `while` or `and` asked for it while the "
+            "design is built; compute with it, pass it to a kernel, or use aie.helpers.dialects.scf.if_"
         )
 
     def __int__(self) -> int:
@@ -54,8 +54,8 @@ class Value:
         other = as_value(other, self.dtype)
         if other.dtype != self.dtype:
             raise TypeError(
-                f"{self} has type {name_of(self.dtype)}, {other} has {name_of(other.dtype)}; upstream computes on equal "
-                "types only: convert with aie.extras.dialects.arith.index_cast"
+                f"{self} has type {name_of(self.dtype)}, {other} has {name_of(other.dtype)}; upstream computes on "
+                "equal types only: convert with aie.extras.dialects.arith.index_cast"
             )
         a, b = (other, self) if reflected else (self, other)
         return Value("binary", (operator, a, b), "bool" if operator in COMPARISONS else self.dtype)

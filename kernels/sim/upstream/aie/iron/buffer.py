@@ -40,6 +40,7 @@ class Buffer(Placeable):
 
     @property
     def name(self) -> str:
+        """Its name."""
         return self._name
 
     @property

@@ -85,6 +85,7 @@ class ObjectFifo:
 
     @property
     def object_bytes(self) -> int:
+        """Bytes of an object."""
         return array_bytes(self._obj_type)
 
     def __str__(self) -> str:

@@ -27,6 +27,7 @@ class BaseKernel:
 
     @property
     def name(self) -> str:
+        """Its symbol."""
         return self._name
 
     def tile_size(self, arg_index: int = 0) -> int:
@@ -98,8 +99,6 @@ class Kernel(BaseKernel):
 
 class ExternalFunction(Kernel):
     """A function that is compiled from C++ source with the design."""
-
-    _instances: set[Any] = set()
 
     def __init__(
         self,

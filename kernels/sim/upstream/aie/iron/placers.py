@@ -107,6 +107,6 @@ class _Channels:
             ):
                 return tile
         raise ValueError(
-            f"Failed to find a tile matching column {column}: tried until column {self._device.cols}. Try using a device "
-            "with more columns."
+            f"Failed to find a tile matching column {column}: tried until column {self._device.cols}. "
+            "Try using a device with more columns."
         )

@@ -198,7 +198,7 @@ class Runtime:
         return self._fifos.copy()
 
     def _record_sequence(self) -> list[tuple[Any, ...]]:
-        """The sequence flattened to ("dma" task), ("rtp" buffer index value), ("barrier" b v), ("await"|"free" task)."""
+        """Flattened: ("dma" task), ("rtp" buffer index value), ("barrier" barrier value), ("await" or "free" task)."""
         out: list[tuple[Any, ...]] = []
         default = RuntimeTaskGroup(-1)
         groups: dict[RuntimeTaskGroup, list[DMATask]] = {}

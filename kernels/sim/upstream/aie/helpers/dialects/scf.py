@@ -42,7 +42,7 @@ def _for(
 
 @contextmanager
 def if_(cond: Any, hasElse: bool = True, insert_yield: bool = True, loc: Any = None, ip: Any = None) -> Iterator[If]:
-    """`with if_(a < b) as branch:` records what happens when the condition holds."""
+    """The block that runs when the condition holds."""
     if not isinstance(cond, Value):
         raise TypeError(f"if_ needs a value that the core computes, found {cond!r}; a Python `if` serves constants")
     op = If(cond)
@@ -54,6 +54,6 @@ def if_(cond: Any, hasElse: bool = True, insert_yield: bool = True, loc: Any = N
 
 @contextmanager
 def else_(if_op: If, insert_yield: bool = True) -> Iterator[None]:
-    """`with else_(branch):` the other way."""
+    """The other way."""
     with recorder("else_").block(if_op.orelse):
         yield

@@ -1,1 +1,1 @@
-"""What the designs would do on silicon: predictions beside the paper's figures, from the simulator's time model alone."""
+"""What the designs would do on silicon, by the simulator's time model alone, beside the paper's figures."""

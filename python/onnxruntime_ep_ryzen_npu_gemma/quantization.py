@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from .graph_passes.requantise_matmul_nbits import RequantisedWeights
 from .sources import SourceError
 from .sources.affine_codes import AffineCodes
 
+if TYPE_CHECKING:
+    from .calibration import CalibratedMatrix
+
 __all__ = ["QUANTIZERS", "QuantizedTensor", "Quantizer", "kept_blocks", "requantised_tensor"]
 
 QUANTIZERS: dict[str, Callable[[q4nx.FloatArray], q4nx.ByteArray]] = {
@@ -26,6 +29,7 @@ QUANTIZERS: dict[str, Callable[[q4nx.FloatArray], q4nx.ByteArray]] = {
     "rtn": q4nx.quantize_rtn,
 }
 _SLAB_ROWS = 4096
+_HEAD_IN_8_BITS = "the head, which is the embedding too: --lm-head q8"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class QuantizedTensor:
         how: "calibrated", "kept", the name of a quantiser, or "rtn" for 8 bits.
         N, K: rows and columns.
         nmse: squared error of the weights over their squares.
+        weighted_error: the same of what the matrix computes on the calibration text; None without one.
+        why: the reason for 8 bits; empty for 4.
     """
 
     name: str
@@ -48,6 +54,8 @@ class QuantizedTensor:
     N: int
     K: int
     nmse: float
+    weighted_error: float | None = None
+    why: str = ""
 
 
 class Described(Protocol):
@@ -69,7 +77,7 @@ class Quantizer:
         tensors: what was done, by name, in the order of the model file.
     """
 
-    def __init__(self, source: Described, method: str, calibrated: Mapping[str, q4nx.ByteArray]) -> None:
+    def __init__(self, source: Described, method: str, calibrated: Mapping[str, CalibratedMatrix]) -> None:
         self.tensors: dict[str, QuantizedTensor] = {}
         self._source, self._method, self._calibrated = source, method, calibrated
 
@@ -79,14 +87,16 @@ class Quantizer:
         N, K = w_NK.shape
         blocks, how = self._blocks(name, w_NK, bits)
         error = relative_error(blocks, w_NK)
-        self.tensors[name] = QuantizedTensor(name, self._source.type_name(name), bits, how, N, K, error)
+        weighted = self._calibrated[name].weighted_error if name in self._calibrated else None
+        why = _HEAD_IN_8_BITS if bits == 8 else ""
+        self.tensors[name] = QuantizedTensor(name, self._source.type_name(name), bits, how, N, K, error, weighted, why)
         return blocks
 
     def _blocks(self, name: str, w_NK: q4nx.FloatArray, bits: int) -> tuple[q4nx.ByteArray, str]:
+        if name in self._calibrated:
+            return self._calibrated[name].blocks, "calibrated" if bits == 4 else "rtn"
         if bits == 8:
             return q4nx.quantize_rtn(w_NK, bits), "rtn"
-        if name in self._calibrated:
-            return self._calibrated[name], "calibrated"
         codes = self._source.codes(name)
         if codes is not None:
             return kept_blocks(codes, f"{self._source.path}: {name}"), "kept"
@@ -99,7 +109,8 @@ def requantised_tensor(weights: RequantisedWeights) -> QuantizedTensor:
     how = "kept" if source.bits == 4 and source.block_size % q4nx.GROUP_SIZE == 0 else "again"
     kind = f"int{source.bits} in {source.block_size}s"
     name = source.codes.name or ""
-    return QuantizedTensor(name, kind, source.bits, how, source.N, source.K, weights.nmse or 0.0)
+    why = "8 bits in the exported graph" if source.bits == 8 else ""
+    return QuantizedTensor(name, kind, source.bits, how, source.N, source.K, weights.nmse or 0.0, why=why)
 
 
 def kept_blocks(codes: AffineCodes, where: str) -> q4nx.ByteArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["calibrate"]
+__all__ = ["CalibratedMatrix", "calibrate"]
 
 from .calibrate import calibrate
+from .fit import CalibratedMatrix

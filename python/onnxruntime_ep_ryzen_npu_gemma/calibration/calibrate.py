@@ -19,7 +19,7 @@ from onnxruntime_ep_ryzen_npu_gemma.graph_passes.q4nx import ByteArray, FloatArr
 from onnxruntime_ep_ryzen_npu_gemma.sources import Source
 
 from .decoder_layer import DecoderLayer, rms_norm
-from .fit import Fit
+from .fit import CalibratedMatrix, Fit
 
 __all__ = ["calibrate"]
 
@@ -29,8 +29,10 @@ Windows = Sequence[Sequence[int]]
 Hidden = list[FloatArray]  # the residual stream [S, H] of each window
 
 
-def calibrate(source: Source, windows: Windows, head_bits: int, progress: Callable[[], object]) -> dict[str, ByteArray]:
-    """Quantises all matrices to 4 bits, the head too unless it gets 8.
+def calibrate(
+    source: Source, windows: Windows, head_bits: int, progress: Callable[[], object]
+) -> dict[str, CalibratedMatrix]:
+    """Quantises all matrices to 4 bits, the head too unless it gets 8, to nearest.
 
     Args:
         source: the original weights.
@@ -39,27 +41,30 @@ def calibrate(source: Source, windows: Windows, head_bits: int, progress: Callab
         progress: called once for each layer of a run; there are two runs if head_bits is 4, else one.
 
     Returns:
-        Q4NX blocks by the tensor's name.
+        The matrices by the tensor's name.
     """
-    blocks: dict[str, ByteArray] = {}
+    matrices: dict[str, CalibratedMatrix] = {}
     # Threads take windows, or rows of a matrix; a BLAS with threads of its own would fight them.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        head = _HEAD if _HEAD in source.names() else _EMBEDDING
         if head_bits == 4:
-            head = _HEAD if _HEAD in source.names() else _EMBEDDING
-            blocks[head] = _fit_head(source, head, windows, pool, progress)
-        hidden = _embed(_stored_embedding(source, blocks.get(_EMBEDDING)), windows)
+            matrices[head] = _fit_head(source, head, windows, pool, progress)
+            embedding = matrices[head].blocks if head == _EMBEDDING else _in_8_bits(source, _EMBEDDING)
+        else:
+            embedding = _in_8_bits(source, _EMBEDDING)
+        hidden = _embed(q4nx.dequantize(embedding, *source.shape(_EMBEDDING)), windows)
         for number in range(source.config.num_layers):
-            _fit_layer(DecoderLayer(source, number), source, hidden, blocks, pool)
+            _fit_layer(DecoderLayer(source, number), source, hidden, matrices, pool)
             progress()
-    return blocks
+        if head_bits == 8:
+            blocks, w_VH = embedding if head == _EMBEDDING else _in_8_bits(source, head), source.tensor(head)
+            error = _head_fit(source, hidden, pool).weighted_error(q4nx.dequantize(blocks, *w_VH.shape), w_VH)
+            matrices[head] = CalibratedMatrix(blocks, error)
+    return matrices
 
 
-def _stored_embedding(source: Source, blocks: ByteArray | None) -> FloatArray:
-    """The embedding as the converted model has it."""
-    embedding_VH = source.tensor(_EMBEDDING)
-    if blocks is None:
-        blocks = q4nx.quantize_rtn(embedding_VH, bits=8)
-    return q4nx.dequantize(blocks, *embedding_VH.shape)
+def _in_8_bits(source: Source, name: str) -> ByteArray:
+    return q4nx.quantize_rtn(source.tensor(name), bits=8)
 
 
 def _embed(embedding_VH: FloatArray, windows: Windows) -> Hidden:
@@ -67,18 +72,23 @@ def _embed(embedding_VH: FloatArray, windows: Windows) -> Hidden:
     return [embedding_VH[np.array(ids)] * scale for ids in windows]
 
 
-def _fit_head(source: Source, name: str, windows: Windows, pool: Executor, progress: Callable[[], object]) -> ByteArray:
+def _fit_head(
+    source: Source, name: str, windows: Windows, pool: Executor, progress: Callable[[], object]
+) -> CalibratedMatrix:
     hidden = _embed(source.tensor(_EMBEDDING), windows)
     for number in range(source.config.num_layers):
         hidden = list(pool.map(DecoderLayer(source, number).forward, hidden))
         progress()
+    return _head_fit(source, hidden, pool).matrix(source.tensor(name), source.codes(name))
+
+
+def _head_fit(source: Source, hidden: Hidden, pool: Executor) -> Fit:
     norm = source.tensor("model.norm.weight")
-    fit = Fit([rms_norm(h, norm, source.config.rms_eps) for h in hidden], pool)
-    return fit.blocks(source.tensor(name), source.codes(name))
+    return Fit([rms_norm(h, norm, source.config.rms_eps) for h in hidden], pool)
 
 
 def _fit_layer(
-    layer: DecoderLayer, source: Source, hidden: Hidden, blocks: dict[str, ByteArray], pool: Executor
+    layer: DecoderLayer, source: Source, hidden: Hidden, matrices: dict[str, CalibratedMatrix], pool: Executor
 ) -> None:
     """Quantises one layer, in the order in which its matrices run; hidden goes through it."""
 
@@ -86,8 +96,8 @@ def _fit_layer(
         shared = Fit(inputs, pool)
         for name in names:
             full_name, w_NK = layer.tensor_name(name), layer.matrices[name]
-            blocks[full_name] = shared.blocks(w_NK, source.codes(full_name))
-            layer.matrices[name] = q4nx.dequantize(blocks[full_name], *w_NK.shape)
+            matrices[full_name] = shared.matrix(w_NK, source.codes(full_name))
+            layer.matrices[name] = q4nx.dequantize(matrices[full_name].blocks, *w_NK.shape)
 
     x = list(pool.map(layer.attention_input, hidden))
     fit(x, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")

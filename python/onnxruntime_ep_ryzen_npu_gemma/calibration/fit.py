@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,12 +18,24 @@ from onnxruntime_ep_ryzen_npu_gemma.graph_passes.quantizers.error_feedback impor
 )
 from onnxruntime_ep_ryzen_npu_gemma.sources.affine_codes import AffineCodes
 
-__all__ = ["Fit"]
+__all__ = ["CalibratedMatrix", "Fit"]
 
 _DAMPING = 0.01  # of the mean second moment, added to all: the text is a sample
 _SWEEPS = 2
 _ROWS = 512  # of a matrix, a task: arrays of 32 columns stay in cache
 _COLUMNS = 256  # of the moments, a task
+
+
+class CalibratedMatrix(NamedTuple):
+    """What calibration gives for a matrix.
+
+    Attributes:
+        blocks: Q4NX.
+        weighted_error: squared error of what it computes on the text, over the squares of what the original computes.
+    """
+
+    blocks: q4nx.ByteArray
+    weighted_error: float
 
 
 class Fit:
@@ -40,8 +53,8 @@ class Fit:
         self._U_KK = np.linalg.cholesky((inverse_KK + inverse_KK.T) / 2).T.astype(np.float32)
         self._H_KK = moments_KK.astype(np.float32)
 
-    def blocks(self, w_NK: FloatArray, kept: AffineCodes | None) -> q4nx.ByteArray:
-        """The Q4NX blocks of a matrix.
+    def matrix(self, w_NK: FloatArray, kept: AffineCodes | None) -> CalibratedMatrix:
+        """Quantises a matrix.
 
         Args:
             w_NK: float32.
@@ -51,7 +64,20 @@ class Fit:
         parts = list(self._pool.map(lambda rows: self._rows(w_NK[rows], _start(kept, rows)), bounds))
         scale_NG, min_NG, q_NK = (np.concatenate(part) for part in zip(*parts, strict=True))
         q4nx.check_grids(w_NK, scale_NG, min_NG, 0)
-        return q4nx.pack(q4nx.to_bfloat16(scale_NG), q4nx.to_bfloat16(min_NG), q_NK.astype(np.uint8))
+        blocks = q4nx.pack(q4nx.to_bfloat16(scale_NG), q4nx.to_bfloat16(min_NG), q_NK.astype(np.uint8))
+        return CalibratedMatrix(blocks, self.weighted_error(q4nx.dequantize(blocks, *w_NK.shape), w_NK))
+
+    def weighted_error(self, values_NK: FloatArray, w_NK: FloatArray) -> float:
+        """That of `CalibratedMatrix`, for values in the place of weights."""
+
+        def sums(rows: slice) -> tuple[float, float]:
+            w, zero = w_NK[rows], np.float32(0)
+            errors = (quadratic_error(values_NK[rows], w, self._H_KK), quadratic_error(w, zero, self._H_KK))
+            return float(errors[0].sum(dtype=np.float64)), float(errors[1].sum(dtype=np.float64))
+
+        bounds = [slice(first, first + _ROWS) for first in range(0, len(w_NK), _ROWS)]
+        error, power = np.sum(list(self._pool.map(sums, bounds)), axis=0)
+        return float(error / power) if power else 0.0
 
     def _rows(self, w_NK: FloatArray, kept: Quantized | None) -> Quantized:
         new = descend(error_feedback(w_NK, self._U_KK), w_NK, self._H_KK, _SWEEPS)

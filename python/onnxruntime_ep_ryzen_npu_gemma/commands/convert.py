@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from tokenizers import Tokenizer
 
+    from onnxruntime_ep_ryzen_npu_gemma.calibration import CalibratedMatrix
     from onnxruntime_ep_ryzen_npu_gemma.exported_model import ExportedModel
     from onnxruntime_ep_ryzen_npu_gemma.graph_passes import Report
-    from onnxruntime_ep_ryzen_npu_gemma.graph_passes.q4nx import ByteArray
     from onnxruntime_ep_ryzen_npu_gemma.models.gemma3_text import Logits
     from onnxruntime_ep_ryzen_npu_gemma.quantization import QuantizedTensor, Quantizer
     from onnxruntime_ep_ryzen_npu_gemma.sources import Source
@@ -164,8 +164,8 @@ def _check_options(args: argparse.Namespace) -> None:
             raise Problem("an exported graph has no tensors by name", option, "--from-onnx", do)
 
 
-def _calibrated(source: Source, tokenizer: Tokenizer, args: argparse.Namespace) -> dict[str, ByteArray]:
-    """The blocks that `--calibrate` gives; none without it."""
+def _calibrated(source: Source, tokenizer: Tokenizer, args: argparse.Namespace) -> dict[str, CalibratedMatrix]:
+    """The matrices that `--calibrate` gives; none without it."""
     if args.calibrate is None:
         return {}
     from tqdm import tqdm

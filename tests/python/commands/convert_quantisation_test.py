@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import matplotlib
+import matplotlib.image
 import numpy as np
 import pytest
 from transformers import Gemma3ForCausalLM
@@ -34,14 +36,18 @@ def test_what_is_lost_is_said_by_type(
     assert f"{7 * LAYERS} Q4_0 -> 4 bits, kept: squared error" in capsys.readouterr().out
 
 
+def read_report(path: Path) -> list[dict[str, str]]:
+    header, *lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
 @pytest.mark.parametrize("quantizer", ["search", "rtn"])
 def test_report_has_a_line_a_tensor(
     tiny_gguf: Path, tmp_path: Path, quantizer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = tmp_path / "report.tsv"
     convert(capsys, tiny_gguf, tmp_path / "out", "--quantizer", quantizer, "--report", report)
-    header, *lines = [line.split("\t") for line in report.read_text().splitlines()]
-    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    rows = read_report(report)
     assert len(rows) == 7 * LAYERS + 1
     assert {row["how"] for row in rows if row["bits"] == "4"} == {quantizer}
     errors = [float(row["nmse"]) for row in rows if row["bits"] == "4"]
@@ -51,8 +57,23 @@ def test_report_has_a_line_a_tensor(
 
 def test_calibrated(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text").write_text("the king of the sea is here, then there. 語 ü " * 20, encoding="utf-8")
-    (row, head) = convert(capsys, tiny_gguf, tmp_path / "out", "--calibrate", tmp_path / "text")["quantized"]
+    report = tmp_path / "report.tsv"
+    options = ("--calibrate", tmp_path / "text", "--report", report)
+    (row, head) = convert(capsys, tiny_gguf, tmp_path / "out", *options)["quantized"]
     assert (row["how"], row["bits"], head["bits"]) == ("calibrated", 4, 8)
+    rows = read_report(report)
+    assert all(0 < float(row["weighted_error"]) < 0.05 for row in rows)
+    assert {row["why"] for row in rows if row["bits"] == "4"} == {""}
+    (reason,) = (row["why"] for row in rows if row["bits"] == "8")
+    assert reason == "the head, which is the embedding too: --lm-head q8"
+
+
+def test_text_in_another_script(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of its tokens are bytes of the vocabulary: a text like any other."""
+    (tmp_path / "text").write_text("海の歴史は長い。" * 30, encoding="utf-8")
+    (row, _) = convert(capsys, tiny_gguf, tmp_path / "out", "--calibrate", tmp_path / "text")["quantized"]
+    assert row["how"] == "calibrated"
+    assert row["nmse"] < 0.03
 
 
 @pytest.mark.parametrize("text", ["", "too short"])
@@ -66,8 +87,27 @@ def test_refuses_a_text_that_is_too_short(
 
 
 def test_plot(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib", reason="--plot needs the extra [plot]")
-    convert(capsys, tiny_gguf, tmp_path / "out", "--plot", tmp_path / "plot.svg")
-    assert "squared error / squared weights" in (tmp_path / "plot.svg").read_text() or (
-        (tmp_path / "plot.svg").stat().st_size > 10_000
-    )
+    (tmp_path / "text").write_text("the king of the sea is here, then there. " * 20, encoding="utf-8")
+    plot = tmp_path / "plot.svg"
+    with matplotlib.rc_context({"svg.fonttype": "none"}):  # text as text
+        convert(capsys, tiny_gguf, tmp_path / "out", "--calibrate", tmp_path / "text", "--plot", plot)
+    picture = plot.read_text(encoding="utf-8")
+    kinds = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    titles = ("squared error of the weights", "squared error on the calibration text")
+    for text in (*kinds, *titles, "model.embed_tokens.weight: 8 bits"):
+        assert text in picture
+
+
+def test_plot_as_pixels(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert(capsys, tiny_gguf, tmp_path / "out", "--plot", tmp_path / "plot.png")
+    pixels = matplotlib.image.imread(tmp_path / "plot.png")
+    assert pixels.shape[0] > 300 and pixels.std() > 0.05  # not blank
+
+
+def test_plot_without_matplotlib(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    error = convert(capsys, tiny_gguf, tmp_path / "out", "--plot", tmp_path / "plot.png")["error"]
+    assert "[plot]" in error["do"]
+    assert not (tmp_path / "out").exists()

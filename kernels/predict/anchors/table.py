@@ -1,7 +1,7 @@
 """The anchors: what was published, and what the time model says of it.
 
-All published figures are medians or best runs of the sources named; Strix, turbo power mode, 2026. Slots are issue slots a
-call, counted by running the public kernel through kernels/aie_emulation (rope_halfsplit.cc, mv.cc, mm_aie2p.cc and
+All published figures are medians or best runs of the sources named; Strix, turbo power mode, 2026. Slots are issue
+slots a call, counted by running the public kernel through kernels/aie_emulation (rope_halfsplit.cc, mv.cc, mm_aie2p.cc and
 proj_qmm.cc of mlir-air's programming_examples); the time model's own bundles-per-slot factor comes on top.
 """
 
@@ -21,8 +21,8 @@ from .gemv import gemv  # noqa: E402
 from .streams import streams  # noqa: E402
 from .weight_stream import BLOCK, weight_stream  # noqa: E402
 
-# The host's share of a launch. Pinned by the smallest one published (RoPE of 8 rows, 83 us), less the time its sequence of
-# commands takes in the simulator (14 us). xrt-smi's own latency test says 50 to 52 us.
+# The host's share of a launch. Pinned by the smallest one published (RoPE of 8 rows, 83 us), less the time its sequence
+# of commands takes in the simulator (14 us). xrt-smi's own latency test says 50 to 52 us.
 HOST_DISPATCH_SECONDS = 69e-6
 
 REGISTRY = "mlir-air programming_examples/kernel_registry"
@@ -113,7 +113,7 @@ def _gemm(m: int, k: int, n: int, gflops: float, *, k_l2: int, tile_m: int = 64)
 
 
 def _decode(name: str, weights: float, layers: int, kv: float, tokens_per_second: float, source: str) -> Anchor:
-    """Weights and the read-back of keys and values, a layer at a time; the head is as many bytes as its share of weights."""
+    """Weights and the read-back of keys and values in equal layers; the head is part of the weights."""
     blocks = round((weights + kv) / layers / BLOCK)
     return Anchor(
         name,

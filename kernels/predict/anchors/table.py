@@ -1,8 +1,8 @@
 """The anchors: what was published, and what the time model says of it.
 
 All published figures are medians or best runs of the sources named; Strix, turbo power mode, 2026. Slots are issue
-slots a call, counted by running the public kernel through kernels/aie_emulation (rope_halfsplit.cc, mv.cc, mm_aie2p.cc and
-proj_qmm.cc of mlir-air's programming_examples); the time model's own bundles-per-slot factor comes on top.
+slots a call, counted by running the public kernel through kernels/aie_emulation (rope_halfsplit.cc, mv.cc, mm_aie2p.cc
+and proj_qmm.cc of mlir-air's programming_examples); the time model's own bundles-per-slot factor comes on top.
 """
 
 from __future__ import annotations

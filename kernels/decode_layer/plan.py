@@ -24,6 +24,7 @@ TILES = 32
 OBJECT = OBJECT_BYTES[4]  # bytes of one object of a tile's stream, whatever it holds
 KV_ROWS = 10  # keys or values of 256 bf16 in an object
 BLOCK_ROWS = 2 * KV_ROWS  # positions of a KV block: what a channel's pair of tiles takes at once
+RECORD = 272  # floats of a head's attention state
 HUB = 12  # its tile number: column 3, row 2, where the chains from west, east and north meet
 WRITER = HUB + 1  # takes the new k and v, and the last hidden state, to DDR
 
@@ -69,6 +70,18 @@ class Plan:
     chunk: int  # floats of a chain object: a part of a sum, or one head's attention state
 
     @property
+    def sums(self) -> int:
+        """Floats of a tile's row sums: `hidden` and what the down projection's padding touches, or the attention state."""
+        down = max(-(-s.down_objects * UNITS_PER_OBJECT // s.mlp_groups) for s in self.shares)
+        runs = max(max(s.qkv.strips, s.o.strips) for s in self.shares)
+        return max(down * STRIP_ROWS, runs * STRIP_ROWS, self.shape.heads * RECORD, 4 * STRIP_ROWS)
+
+    @property
+    def x_groups(self) -> int:
+        """Groups of the vector that all tiles share; a tile's own MLP channels follow."""
+        return max(self.shape.hidden, self.shape.attention) // GROUP_COLUMNS
+
+    @property
     def channels_per_kv_head(self) -> int:
         """Channels that stream the keys and values of one head."""
         return CHANNELS // self.shape.kv_heads
@@ -77,6 +90,15 @@ class Plan:
     def query_heads_per_kv_head(self) -> int:
         """Query heads that a tile serves."""
         return self.shape.heads // self.shape.kv_heads
+
+    def takes_new_token(self, tile: int) -> bool:
+        """Whether a tile attends to the token that is being decoded: the first of its KV head."""
+        return tile % (2 * self.channels_per_kv_head) == 0
+
+    def heads_of(self, tile: int) -> range:
+        """The query heads of a tile."""
+        each = self.query_heads_per_kv_head
+        return range(self.kv_head(tile) * each, (self.kv_head(tile) + 1) * each)
 
     def kv_head(self, tile: int) -> int:
         """The KV head that a tile works on."""
@@ -101,9 +123,17 @@ class Plan:
         return before, after + (2 * self.norm_objects if hub else 0)
 
 
-def tile_position(tile: int) -> tuple[int, int]:
-    """(column, row) of a tile: tiles 2c and 2c+1 share channel c, channels 2x and 2x+1 enter at column x."""
-    return tile // 4, 2 + tile % 4
+def chain_target(tile: int) -> int:
+    """The neighbour to which a tile hands its sums: down its column, then along row 2 to the hub."""
+    column, row = divmod(tile, 4)
+    if row:
+        return tile - 1
+    return tile + 4 if column < HUB // 4 else tile - 4
+
+
+def chain_sources(tile: int) -> list[int]:
+    """The neighbours that hand theirs to it."""
+    return [other for other in range(TILES) if other != HUB and chain_target(other) == tile]
 
 
 def make_plan(shape: Gemma3Shape) -> Plan:

@@ -26,14 +26,16 @@ SIZES = {"270m": (640, 18, 2048, 4, 1), "1b": (1152, 26, 6912, 4, 1), "4b": (256
 _BLOCK = 1 << 22
 
 
-def write_random_model(size: str, folder: Path) -> None:
+def write_random_model(size: str, folder: Path, layers: int | None = None) -> None:
     """Writes config.json, model.safetensors and a small tokenizer.
 
     Args:
         size: a key of `SIZES`.
         folder: is made; must not exist.
+        layers: how many; None for all of that size.
     """
-    hidden, layers, intermediate, heads, kv_heads = SIZES[size]
+    hidden, all_layers, intermediate, heads, kv_heads = SIZES[size]
+    layers = layers or all_layers
     config: dict[str, Any] = {
         "architectures": ["Gemma3ForCausalLM"],
         "model_type": "gemma3_text",

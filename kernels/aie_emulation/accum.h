@@ -1,8 +1,8 @@
 // aie::accum: the accumulators, and the conversions between them and vectors (ups widens, srs narrows).
 #pragma once
 
-#include "block_vector.h"
-#include "vector.h"
+#include "kernels/aie_emulation/block_vector.h"
+#include "kernels/aie_emulation/vector.h"
 
 namespace aie {
 

@@ -5,8 +5,8 @@
 // first). Integers wrap at the accumulator's width.
 #pragma once
 
-#include "accum.h"
-#include "memory.h"
+#include "kernels/aie_emulation/accum.h"
+#include "kernels/aie_emulation/memory.h"
 
 namespace aie_emulation {
 

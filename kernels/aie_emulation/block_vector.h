@@ -1,7 +1,7 @@
 // aie::block_vector<bfp16ebs8, N>: N values in blocks of 8 that share an exponent; 9 bytes a block in memory.
 #pragma once
 
-#include "vector.h"
+#include "kernels/aie_emulation/vector.h"
 
 namespace aie {
 

@@ -3,7 +3,7 @@
 // (detail/aie2/max_min.hpp).
 #pragma once
 
-#include "arithmetic.h"
+#include "kernels/aie_emulation/arithmetic.h"
 
 namespace aie_emulation {
 

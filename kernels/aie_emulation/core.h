@@ -70,6 +70,21 @@ inline void CountMove(uint64_t n) { ThisCore().counters.move += n; }
 inline void CountMultiply(uint64_t n) { ThisCore().counters.multiply += n; }
 inline void CountScalar(uint64_t n) { ThisCore().counters.scalar += n; }
 
+// While it lives, nothing is counted if `active`: for work that the register's first use has been charged for.
+class Uncounted {
+ public:
+  explicit Uncounted(bool active) : active_(active), saved_(ThisCore().counters) {}
+  ~Uncounted() {
+    if (active_) ThisCore().counters = saved_;
+  }
+  Uncounted(const Uncounted&) = delete;
+  Uncounted& operator=(const Uncounted&) = delete;
+
+ private:
+  bool active_;
+  Counters saved_;
+};
+
 inline void CheckAlignment(const void* pointer, unsigned alignment) {
   if (reinterpret_cast<uintptr_t>(pointer) % alignment == 0) return;
   Core& core = ThisCore();

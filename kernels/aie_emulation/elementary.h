@@ -1,8 +1,8 @@
 // Non-linear functions and conversions between integers and floating point (aie.hpp, "Elementary functions").
 #pragma once
 
-#include "arithmetic.h"
-#include "compare.h"
+#include "kernels/aie_emulation/arithmetic.h"
+#include "kernels/aie_emulation/compare.h"
 
 namespace aie {
 

@@ -1,7 +1,7 @@
 // The few intrinsics and compiler words that public AIE2P kernels use beside the aie:: names.
 #pragma once
 
-#include "mmul.h"
+#include "kernels/aie_emulation/mmul.h"
 
 #define restrict __restrict
 #define chess_prepare_for_pipelining

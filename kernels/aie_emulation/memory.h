@@ -1,7 +1,7 @@
 // Loads, stores, vector iterators and block-vector streams (aie_doc.hpp, "Memory").
 #pragma once
 
-#include "accum.h"
+#include "kernels/aie_emulation/accum.h"
 
 namespace aie {
 

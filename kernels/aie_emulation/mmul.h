@@ -5,8 +5,8 @@
 // rounding.
 #pragma once
 
-#include "arithmetic.h"
-#include "reshape.h"
+#include "kernels/aie_emulation/arithmetic.h"
+#include "kernels/aie_emulation/reshape.h"
 
 namespace aie_emulation {
 
@@ -45,16 +45,21 @@ struct MmulShape<M, 8, 8, bfloat16, bfloat16> {
   using tag = accfloat;
   static void Accumulate(const aie::vector<bfloat16, M * 8>& a, const aie::vector<bfloat16, 64>& b,
                          aie::accum<accfloat, M * 8>& acc) {
-    const auto a_block = aie::accum<accfloat, M * 8>(a).template grow<64>().template to_vector<bfp16ebs8>();
-    const auto b_block = aie::mul(aie::transpose(b, 8, 8), One()).template to_vector<bfp16ebs8>();
+    const auto a_block = ConvertA(a);
+    const auto b_block = ConvertB(b);
     CountMultiply(1);
     MultiplyBfp16<M, 8>({a_block.exponents.data(), a_block.mantissas.data()},
                         {b_block.exponents.data(), b_block.mantissas.data()}, acc.lanes.data());
   }
-  static aie::vector<bfloat16, 64> One() {
+  static aie::block_vector<bfp16ebs8, 64> ConvertA(const aie::vector<bfloat16, M * 8>& a) {
+    const Uncounted again(std::exchange(a.converted_a, true));
+    return aie::accum<accfloat, M * 8>(a).template grow<64>().template to_vector<bfp16ebs8>();
+  }
+  static aie::block_vector<bfp16ebs8, 64> ConvertB(const aie::vector<bfloat16, 64>& b) {
+    const Uncounted again(std::exchange(b.converted_b, true));
     aie::vector<bfloat16, 64> one;
     one.lanes.fill(bfloat16(1.0f));
-    return one;
+    return aie::mul(aie::transpose(b, 8, 8), one).template to_vector<bfp16ebs8>();
   }
 };
 #else
@@ -95,7 +100,12 @@ struct MmulShape<8, 8, 8, bfloat16, bfp16ebs8> {
   using tag = accfloat;
   static void Accumulate(const aie::vector<bfloat16, 64>& a, const aie::block_vector<bfp16ebs8, 64>& b,
                          aie::accum<accfloat, 64>& acc) {
-    MmulShape<8, 8, 8, bfp16ebs8, bfp16ebs8>::Accumulate(aie::accum<accfloat, 64>(a).to_vector<bfp16ebs8>(), b, acc);
+    aie::block_vector<bfp16ebs8, 64> a_block;
+    {
+      const Uncounted again(std::exchange(a.converted_a, true));
+      a_block = aie::accum<accfloat, 64>(a).to_vector<bfp16ebs8>();
+    }
+    MmulShape<8, 8, 8, bfp16ebs8, bfp16ebs8>::Accumulate(a_block, b, acc);
   }
 };
 
@@ -132,8 +142,9 @@ struct MmulShape<4, 16, 16, A, B> {
   static constexpr bool supported = true;
   using tag = acc32;
   static void Accumulate(const aie::vector<A, 64>& a, const aie::vector<B, 256>& b, aie::accum<acc32, 64>& acc) {
-    if (b.origin != Origin::kLoaded) CountLoad(2);
-    CountMove(1), CountMultiply(2);
+    if (b.origin != Origin::kLoaded && !std::exchange(b.converted_b, true)) CountLoad(2);
+    if (!std::exchange(a.converted_a, true)) CountMove(1);
+    CountMultiply(2);
     MultiplyIntegers<4, 16, 16>(a, b, acc);
   }
 };

@@ -12,7 +12,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "core.h"
+#include "kernels/aie_emulation/core.h"
 
 using int8 = int8_t;
 using int16 = int16_t;

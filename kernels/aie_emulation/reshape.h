@@ -2,7 +2,7 @@
 // One shuffle instruction reads two 512-bit registers and writes one.
 #pragma once
 
-#include "accum.h"
+#include "kernels/aie_emulation/accum.h"
 
 namespace aie {
 

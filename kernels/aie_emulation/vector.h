@@ -6,7 +6,7 @@
 #include <tuple>
 #include <utility>
 
-#include "number_formats.h"
+#include "kernels/aie_emulation/number_formats.h"
 
 namespace aie {
 
@@ -60,6 +60,7 @@ class vector {
     aie_emulation::CountMove(1);
     lanes[index] = value;
     origin = aie_emulation::Origin::kComputed;
+    converted_a = converted_b = false;
   }
   T operator[](unsigned index) const { return lanes[index]; }
   vector_elem_ref<T, N> operator[](unsigned index) { return {*this, index}; }
@@ -79,6 +80,7 @@ class vector {
     static_assert(M <= N);
     for (unsigned i = 0; i < M; ++i) lanes[index * M + i] = part.lanes[i];
     origin = part.origin;
+    converted_a = converted_b = false;
     if (part.bits() < 256 && M < N) aie_emulation::CountMove(1);
     return *this;
   }
@@ -185,6 +187,8 @@ class vector {
 
   std::array<T, N> lanes{};
   aie_emulation::Origin origin = aie_emulation::Origin::kComputed;
+  // Matrix operands are converted once, however many multiplications use the register: set by the first, as A and as B.
+  mutable bool converted_a = false, converted_b = false;
 };
 
 template <class T>

@@ -10,5 +10,5 @@
 #endif
 #define __AIE_ARCH__ 21
 
-#include "../elementary.h"
-#include "../intrinsics.h"
+#include "kernels/aie_emulation/elementary.h"
+#include "kernels/aie_emulation/intrinsics.h"

@@ -233,13 +233,13 @@ def decode_layer(plan: Plan, token: Token) -> Any:
         previous = opening
         for layer in range(shape.layers):
             group = rt.task_group()
-            drain_kv(layer, group)
             for channel in range(CHANNELS):
                 fill_cache(channel, layer, group)
                 following = before[channel] if layer + 1 < shape.layers else 0
                 first = layer * (before[channel] + after[channel]) + before[channel]
                 fill_weights(channel, first, after[channel] + following, group)
             rt.finish_task_group(previous)
+            drain_kv(layer, group)  # a channel's queue holds four, which are the heads of one layer
             previous = group
         rt.finish_task_group(previous)
         closing = rt.task_group()

@@ -19,29 +19,22 @@ from onnxruntime_ep_ryzen_npu_gemma.sources.hf_config import read_config
 from onnxruntime_ep_ryzen_npu_gemma.sources.source import tensor_shapes
 from tests.tiny_gemma3 import write_tokenizer_json
 
-__all__ = ["SIZES", "write_random_model"]
+__all__ = ["SIZES", "config", "write_random_model"]
 
 # hidden, layers, feed-forward, heads, key/value heads; head size, vocabulary and window are the same in all.
 SIZES = {"270m": (640, 18, 2048, 4, 1), "1b": (1152, 26, 6912, 4, 1), "4b": (2560, 34, 10240, 8, 4)}
 _BLOCK = 1 << 22
 
 
-def write_random_model(size: str, folder: Path, layers: int | None = None) -> None:
-    """Writes config.json, model.safetensors and a small tokenizer.
-
-    Args:
-        size: a key of `SIZES`.
-        folder: is made; must not exist.
-        layers: how many; None for all of that size.
-    """
+def config(size: str, layers: int | None = None) -> dict[str, Any]:
+    """config.json of a key of `SIZES`, or of that many of its layers."""
     hidden, all_layers, intermediate, heads, kv_heads = SIZES[size]
-    layers = layers or all_layers
-    config: dict[str, Any] = {
+    return {
         "architectures": ["Gemma3ForCausalLM"],
         "model_type": "gemma3_text",
         "vocab_size": 262144,
         "hidden_size": hidden,
-        "num_hidden_layers": layers,
+        "num_hidden_layers": layers or all_layers,
         "intermediate_size": intermediate,
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,
@@ -56,8 +49,18 @@ def write_random_model(size: str, folder: Path, layers: int | None = None) -> No
         "eos_token_id": [1, 106],
         "pad_token_id": 0,
     }
+
+
+def write_random_model(size: str, folder: Path, layers: int | None = None) -> None:
+    """Writes config.json, model.safetensors and a small tokenizer.
+
+    Args:
+        size: a key of `SIZES`.
+        folder: is made; must not exist.
+        layers: how many; None for all of that size.
+    """
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(config(size, layers), indent=2), encoding="utf-8")
     parsed, _ = read_config(folder)
     shapes = tensor_shapes(parsed)
     header: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """The peers' virtual environments, one each under build/peers/, made when first asked for.
 
-`PACKAGES` is the only place that says which version of which peer is measured. `python -m tests.bench.peers.environments`
-makes them all.
+`PACKAGES` is the only place that says which version of which peer is measured.
+`python -m tests.bench.peers.environments [NAME ...]` makes them without measuring.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ PACKAGES = {
             "openvino-tokenizers==2026.4.1.0",
             "optimum-intel==2.2.0",
             "nncf==3.4.0",
-            "torch==2.13.0",
+            "torch==2.14.1",
+            "torchvision==0.29.1",  # of the same build as torch, or nothing imports
             "transformers==4.57.6",
         )
     ),

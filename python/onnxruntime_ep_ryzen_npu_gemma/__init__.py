@@ -9,6 +9,6 @@
 Importing this package imports neither onnxruntime nor the tools behind the command line.
 """
 
-from .registration import get_ep_name, get_ep_names, get_library_path, register, session_options
+from .registration import get_ep_name, get_ep_names, get_library_path, register, register_genai, session_options
 
-__all__ = ["get_ep_name", "get_ep_names", "get_library_path", "register", "session_options"]
+__all__ = ["get_ep_name", "get_ep_names", "get_library_path", "register", "register_genai", "session_options"]

@@ -1,20 +1,23 @@
 """genai_config.json: how onnxruntime-genai runs the converted model on this execution provider.
 
-No sliding_window section: with one, genai 0.18 gives an attention mask as long as the whole context, and the mask's
-length is what tells the model how many tokens there are.  The model windows its sliding layers itself.
+Sliding layers get caches of their window and a prefill chunk: 127 MB instead of 694 MB for 270M at its full context.
+genai then refuses to rewind once such a cache has turned over; a larger `cache_slack` keeps more of the past.
+Whoever sets `slide_inputs` gets an attention mask as long as the whole context, and the mask's length is what tells the
+model how many tokens there are.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from .decoder import PREFILL_CHUNK
 from .registration import EP_NAME
 from .sampling import Sampling
 from .sources import Gemma3TextConfig
 
 __all__ = ["genai_config"]
 
-# genai allocates the whole cache at once for this many tokens: 76 MB for 270M, where its full 32768 would take 604 MB.
+# genai allocates the global layers' whole cache at once for this many tokens, unless the program asks for more.
 _DEFAULT_MAX_LENGTH = 4096
 
 
@@ -44,7 +47,7 @@ def genai_config(
                 "num_attention_heads": config.num_heads,
                 "num_key_value_heads": config.num_kv_heads,
                 "num_hidden_layers": config.num_layers,
-                **({"pipeline": [_pipeline(config.num_layers, *split)]} if split is not None else {}),
+                **(_windowed_cache(config) if split is None else {"pipeline": [_pipeline(config.num_layers, *split)]}),
                 "inputs": {
                     "input_ids": "input_ids",
                     "attention_mask": "attention_mask",
@@ -73,7 +76,23 @@ def genai_config(
             "diversity_penalty": 0.0,
             "early_stopping": True,
             "past_present_share_buffer": True,
+            "chunk_size": PREFILL_CHUNK,
         },
+    }
+
+
+def _windowed_cache(config: Gemma3TextConfig) -> dict[str, Any]:
+    """Which layers slide; nothing when none does."""
+    layers = [layer for layer, kind in enumerate(config.layer_types) if kind == "sliding"]
+    if not layers:
+        return {}
+    return {
+        "sliding_window": {
+            "window_size": config.sliding_window,
+            "layers": layers,
+            "slide_inputs": False,
+            "slide_key_value_cache": False,
+        }
     }
 
 

@@ -15,12 +15,15 @@ from .errors import Problem
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["get_ep_name", "get_ep_names", "get_library_path", "register", "session_options"]
+__all__ = ["get_ep_name", "get_ep_names", "get_library_path", "register", "register_genai", "session_options"]
 
 EP_NAME = "RyzenNPUGemmaEP"
 LIBRARY_NAME = "libonnxruntime_ep_ryzen_npu_gemma.so"
 MIN_ORT = (1, 24)
+INSTALL_GENAI = "pip install --upgrade onnxruntime onnxruntime-genai"
 INSTALL_ORT = "pip install --upgrade 'onnxruntime>=1.25'"
+
+_registered_with_genai = False
 
 
 def get_ep_name() -> str:
@@ -71,6 +74,31 @@ def register() -> None:
             f"onnxruntime {ort.__version__} says: {error}",
             f"use onnxruntime 1.25 or newer ({INSTALL_ORT}), or install this package again",
         ) from error
+
+
+def register_genai() -> None:
+    """Registers the EP with onnxruntime-genai, which has an onnxruntime of its own; a second call does nothing.
+
+    Before this, opening a model folder that names the EP fails with "Unknown provider name".
+
+    Raises:
+        Problem: the library is missing, or onnxruntime-genai is missing or refuses the library.
+    """
+    global _registered_with_genai
+    if _registered_with_genai:
+        return
+    library = get_library_path()
+    try:
+        import onnxruntime_genai as og
+
+        og.register_execution_provider_library(EP_NAME, library)
+    except ImportError as error:
+        raise Problem("onnxruntime-genai cannot be imported", "onnxruntime_genai", error,
+                      f"install it ({INSTALL_GENAI})") from error  # fmt: skip
+    except Exception as error:  # it raises RuntimeError, onnxruntime's text inside
+        raise Problem("onnxruntime-genai refused the execution provider library", library, error,
+                      f"use 0.18 or newer, with onnxruntime 1.31 or newer ({INSTALL_GENAI})") from error  # fmt: skip
+    _registered_with_genai = True
 
 
 def session_options(**ep_options: object) -> onnxruntime.SessionOptions:

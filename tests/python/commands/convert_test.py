@@ -92,6 +92,8 @@ def test_genai_config(tiny_gguf: Path, out: Path) -> None:
     assert (sizes, decoder["num_hidden_layers"]) == ([64, 32, 4, 2], LAYERS)
     assert config["search"]["past_present_share_buffer"] is True
     assert config["search"]["max_length"] == MAX_POSITIONS
+    window = {"window_size": WINDOW, "layers": [0, 1, 2, 3, 4, 6, 7], "slide_inputs": False}
+    assert decoder["sliding_window"] == window | {"slide_key_value_cache": False}
     graph = onnx.load(out / decoder["filename"], load_external_data=False).graph
     inputs, outputs = {value.name for value in graph.input}, {value.name for value in graph.output}
     pasts = {decoder["inputs"][f"past_{kind}_names"] % i for kind in ("key", "value") for i in range(LAYERS)}

@@ -8,11 +8,8 @@
 
 namespace aie2p {
 
-// Mirrored in kernels/sim/hardware.py; tests/kernels/aie2p compares the two.
-constexpr int kDataMemoryBytes = 64 * 1024;  // L1 of a core, stack included
-constexpr int kVectorBytes = 64;             // one load or store
-constexpr int kBf16Lanes = 32;               // of a 512-bit register; element-wise multiplication takes 64
-constexpr int kMmulM = 8, kMmulK = 8, kMmulN = 8;
+// L1 of a core, stack included. Mirrored in kernels/sim/hardware.py and kernels/contract.py; a test compares them.
+constexpr int kDataMemoryBytes = 64 * 1024;
 
 // Cores power up in floor rounding, which costs a factor of 41 in matmul error (amd/IRON): every kernel starts with
 // this.

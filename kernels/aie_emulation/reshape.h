@@ -159,9 +159,25 @@ vector<T, N / 2> filter_odd(const vector<T, N>& v, unsigned chunk = 1) {
   return detail::Permute<T, N / 2>([&](unsigned i) { return v.lanes[(i / chunk * 2 + 1) * chunk + i % chunk]; });
 }
 
+namespace detail {
+// Shuffles beyond one for each register written (from the tables of shuffle modes in detail/aie2/transpose.hpp).
+template <class T, unsigned N>
+unsigned ExtraTransposeShuffles(unsigned rows) {
+  constexpr unsigned bits = aie_emulation::kBits<T>;
+  if (bits == 8 && N == 128) return rows == 2 || rows == 64 ? 0 : 2;
+  if (bits == 8 && N <= 64) return N == 16 || rows == 2 || rows == N / 2 ? 1 : 0;
+  if (bits == 32 && N == 8) return 1;
+  if (bits == 32 && N == 4) return 2;
+  return 0;
+}
+}  // namespace detail
+
 // Row-major [rows][columns] to row-major [columns][rows].
 template <class T, unsigned N>
 vector<T, N> transpose(const vector<T, N>& v, unsigned rows, unsigned columns) {
+  static_assert(!aie_emulation::kIsNibble<T> && v.bits() <= 1024,
+                "the core shuffles up to 1024 bits of 8-bit lanes and wider");
+  aie_emulation::CountMove(detail::ExtraTransposeShuffles<T, N>(rows));
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[i % rows * columns + i / rows]; });
 }
 

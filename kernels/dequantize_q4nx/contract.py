@@ -78,6 +78,6 @@ BF16 = _contract(
     lambda w: np.ascontiguousarray(blocks_n_k(w).swapaxes(-1, -2)),
     _bf16,
 )
-BFP16 = _contract("bfp16", "bfp16ebs8", "[n/16][k/8][2][8 n][8 k]", 38, blocks_n_k, bfp16.rounded)
+BFP16 = _contract("bfp16", "bfp16ebs8", "[n/16][k/8][2][8 n][8 k]", 46, blocks_n_k, bfp16.rounded)
 
 CONTRACTS: tuple[KernelContract, ...] = (BF16, BFP16)

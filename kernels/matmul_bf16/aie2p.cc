@@ -14,16 +14,16 @@
 
 namespace {
 
-using Mmul = aie::mmul<8, 8, 8, bfp16ebs8, bfp16ebs8>;
+using Sums = aie::accum<accfloat, 64>;
 using BlockStream = aie::block_vector_input_buffer_stream<bfp16ebs8, 64>;
 
 aie::block_vector<bfp16ebs8, 64> LoadA(const bfloat16* a) {
   return aie::accum<accfloat, 64>(aie::load_v<64>(a)).to_vector<bfp16ebs8>();
 }
 
-Mmul Start(const float* c, bool first) {
-  if (first) return Mmul(aie::zeros<accfloat, 64>());
-  return Mmul(aie::load_v<64>(c));
+Sums Start(const float* c, bool first) {
+  if (first) return aie::zeros<accfloat, 64>();
+  return Sums(aie::load_v<64>(c));
 }
 
 }  // namespace
@@ -41,14 +41,14 @@ AIE2P_KERNEL void matmul_bf16_aie2p(const bfloat16* a, const bfp16ebs8* b, float
       float* c1 = c0 + c_row;
       const bfloat16* a0 = a + (2 * z) * row;
       const bfloat16* a1 = a0 + row;
-      Mmul c00 = Start(c0, first), c01 = Start(c0 + 64, first), c10 = Start(c1, first), c11 = Start(c1 + 64, first);
+      Sums c00 = Start(c0, first), c01 = Start(c0 + 64, first), c10 = Start(c1, first), c11 = Start(c1 + 64, first);
       AIE_PREPARE_FOR_PIPELINING
       AIE_LOOP_MIN_ITERATION_COUNT(4)
       for (int32_t i = 0; i < k / 8; ++i, a0 += 64, a1 += 64) {
         const auto block_a0 = LoadA(a0), block_a1 = LoadA(a1);
         const auto block_b0 = stream.pop(), block_b1 = stream.pop();
-        c00.mac(block_a0, block_b0), c01.mac(block_a0, block_b1), c10.mac(block_a1, block_b0),
-            c11.mac(block_a1, block_b1);
+        c00 = mac_8x8_8x8T(block_a0, block_b0, c00), c01 = mac_8x8_8x8T(block_a0, block_b1, c01);
+        c10 = mac_8x8_8x8T(block_a1, block_b0, c10), c11 = mac_8x8_8x8T(block_a1, block_b1, c11);
       }
       aie::store_v(c0, c00.to_vector<float>()), aie::store_v(c0 + 64, c01.to_vector<float>());
       aie::store_v(c1, c10.to_vector<float>()), aie::store_v(c1 + 64, c11.to_vector<float>());

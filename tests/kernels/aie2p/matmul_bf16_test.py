@@ -23,7 +23,7 @@ def _operands(rng: np.random.Generator, m: int, k: int, n: int) -> tuple[Array, 
 
 
 # Tiles for 270M, 1B and 4B: n = 80, 96, 128; the smallest; a whole K of 270M.
-@pytest.mark.parametrize("m, k, n", [(16, 8, 16), (64, 64, 80), (64, 64, 96), (64, 64, 128), (128, 640, 128)])
+@pytest.mark.parametrize("m, k, n", [(16, 32, 16), (64, 64, 80), (64, 64, 96), (64, 64, 128), (128, 640, 128)])
 def test_a_tile(m: int, k: int, n: int) -> None:
     a, b = _operands(np.random.default_rng(m + k + n), m, k, n)
     shape = {"m": m, "k": k, "n": n, "first": 1}
@@ -58,10 +58,10 @@ def test_sums_stay_over_the_tiles_of_k() -> None:
 
 
 def test_nan_and_infinity_spoil_their_row_and_no_other() -> None:
-    a, b = _operands(np.random.default_rng(4), 16, 16, 16)
-    row = unblocked(a, 16, 16)
+    a, b = _operands(np.random.default_rng(4), 16, 32, 16)
+    row = unblocked(a, 16, 32)
     row[3, 5], row[9, 0] = np.nan, np.inf
-    call = {"m": 16, "k": 16, "n": 16, "first": 1}
+    call = {"m": 16, "k": 32, "n": 16, "first": 1}
     c = unblocked(run(MATMUL, a=blocks(row), b=b, c=np.zeros((2, 2, 8, 8)), **call).outputs["c"], 16, 16)
     bad = np.isnan(c)
     assert bad[[3, 9]].all()

@@ -40,6 +40,11 @@ BF16, F32, I16, U8 = (64, np.uint16), (64, np.float32), (64, np.int16), (64, np.
         ("mul_float", (F32, F32, F32), (8, 4 + 12, 8, 26, 0)),  # nine products of three limbs
         ("reduce_add_float64", (F32, (1, np.float32)), (4, 0, 6, 6, 0)),
         ("unpack_uint4", (U8, (128, np.uint8)), (1, 2, 0, 0, 0)),  # unpacked by the load
+        (
+            "count_transpose_uint8",
+            ((128, np.uint8), (128, np.uint8)),
+            (2, 2, 4, 0, 0),
+        ),  # has no shuffle mode of its own
         ("count_unfused", (BF16, BF16), (2, 4, 6, 0, 0)),  # ups 2, neg 2 + 2; narrow 2, store 2
         (
             "count_two_by_two",

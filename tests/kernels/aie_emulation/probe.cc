@@ -235,3 +235,4 @@ PROBE void count_unfused(const bfloat16* x, bfloat16* y) {  // widen what was co
   const aie::accum<accfloat, 64> acc(aie::neg(load_v<64>(x)));
   store_v(y, aie::neg(acc.to_vector<bfloat16>()));
 }
+PROBE void count_transpose_uint8(const uint8* x, uint8* y) { store_v(y, aie::transpose(load_v<128>(x), 8, 16)); }

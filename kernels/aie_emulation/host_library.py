@@ -15,10 +15,11 @@ NAME = "libryzen_npu_gemma_aie2p_host.so"
 VARIABLE = "RYZEN_NPU_GEMMA_AIE2P_HOST"
 
 
-class _Counters(ctypes.Structure):
-    """aie_emulation::Counters of core.h."""
+_COUNTERS = ("load", "store", "move", "multiply", "scalar", "misaligned")  # aie_emulation::Counters of core.h
 
-    _fields_ = [(name, ctypes.c_uint64) for name in ("load", "store", "move", "multiply", "scalar", "misaligned")]
+
+class _Counters(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in _COUNTERS]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class HostLibrary:
         """What was counted since the last reset."""
         raw = _Counters()
         self._library.aie_emulation_counters(ctypes.byref(raw))
-        return Counters(**{name: getattr(raw, name) for name, _ in _Counters._fields_})
+        return Counters(**{name: getattr(raw, name) for name in _COUNTERS})
 
     def rounding(self) -> int:
         """The rounding mode that the last kernel left: a value of aie::rounding_mode."""
@@ -106,7 +107,8 @@ def aligned(shape: int | tuple[int, ...], dtype: Any, alignment: int = 64) -> np
     count = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.zeros(count + alignment, np.uint8)
     start = -raw.ctypes.data % alignment
-    return raw[start : start + count].view(dtype).reshape(shape)
+    array: np.ndarray[Any, Any] = raw[start : start + count].view(dtype).reshape(shape)
+    return array
 
 
 def aligned_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -92,7 +92,7 @@ class CoreCode:
         self._emit(d, f"while {c} > 0:")
         self._emit(d + 1, f"i{i} = b{i} + (n{i} - {c}) * s{i}")
         self._block(op.body, d + 1)
-        self._emit(d + 1, f"t += {hardware.TIMES.loop_cycles}")
+        self._emit(d + 1, f"t += {hardware.TIMES.loop}")
         self._emit(d + 1, f"{c} -= 1")
 
     def _if(self, op: Any, d: int) -> None:
@@ -113,7 +113,7 @@ class CoreCode:
         engine_lock = self.engine.locks[lock]
         name = self._name(engine_lock, "L")
         wait = self._name(Wait(engine_lock, count, port), "W")
-        self._emit(d, f"t += {hardware.TIMES.lock_cycles}")
+        self._emit(d, f"t += {hardware.TIMES.lock}")
         self._emit(d, f"if {name}.v {'!=' if equal else '<'} {count}:")
         self._emit(d + 1, "if t: yield t; t = 0.0")
         self._emit(d + 1, f"while {name}.v {'!=' if equal else '<'} {count}:")
@@ -131,7 +131,7 @@ class CoreCode:
         self._emit(d, "if t: yield t; t = 0.0")
         self._emit(d, f"{name}.v += {count}")
         self._emit(d, f"if {name}.w: E.extend({name}.w); {name}.w.clear()")
-        self._emit(d, f"t += {hardware.TIMES.lock_cycles}")
+        self._emit(d, f"t += {hardware.TIMES.lock}")
 
     def _barrierwait(self, op: Any, d: int) -> None:
         self._take(d, self._barrier(op), op.value, None, equal=True)
@@ -182,13 +182,13 @@ class CoreCode:
                 cost = f"fixed({self._name(model.cycles, 'Y')}, {given})"
         else:
             cost = repr(float(model.cycles))
-        self._emit(d, f"t += {cost} + {hardware.TIMES.call_cycles}; me.busy += t; yield t; t = 0.0")
+        self._emit(d, f"t += {cost} + {hardware.TIMES.call}; me.busy += t; yield t; t = 0.0")
 
     def _store(self, op: Any, d: int) -> None:
         indices = ", ".join(self._value(i) for i in op.indices)
         if self.functional or op.target in self.core.buffers:
             self._emit(d, f"{self._array(op.target)}[{indices}] = {self._value(op.number)}")
-        self._emit(d, f"t += {hardware.TIMES.scalar_access_cycles}")
+        self._emit(d, f"t += {hardware.TIMES.scalar_access}")
 
     # ---- operands
 

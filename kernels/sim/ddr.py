@@ -18,9 +18,9 @@ class Ddr:
     """Processor sharing. Times are cycles, rates bytes a cycle."""
 
     def __init__(self, times: Times) -> None:
-        self.channel = times.shim_bytes_per_cycle
-        self.limits = (times.ddr_read_bytes_per_cycle, times.ddr_write_bytes_per_cycle)
-        self.total = times.ddr_bytes_per_cycle
+        self.channel = times.shim
+        self.limits = (times.ddr_read, times.ddr_write)
+        self.total = times.ddr
         self.served = [0.0, 0.0]  # the clocks
         self.rates = [0.0, 0.0]
         self.goals: tuple[list[Any], list[Any]] = ([], [])

@@ -33,37 +33,58 @@ QUEUE = 4  # transfers on a shim channel, the running one included; one more is 
 PORTS_NORTH, PORTS_SOUTH, PORTS_SIDE = 6, 4, 4
 
 
+GIGA = 1e9
+CLOCK = 1.8e9  # Hz, AIE clock in turbo and performance mode (amdxdna's DPM table for npu4)
+
+
 @dataclass(frozen=True)
 class Times:
-    """Rates and latencies of the time model, in cycles of the AIE clock."""
+    """Rates (bytes a cycle) and latencies (cycles) of the time model, of the AIE clock.
 
-    hertz: float = 1.8e9
-    stream_bytes_per_cycle: float = 8.0
-    shim_bytes_per_cycle: float = 8.9e9 / 1.8e9
-    ddr_read_bytes_per_cycle: float = 52e9 / 1.8e9
-    ddr_write_bytes_per_cycle: float = 52e9 / 1.8e9
-    ddr_bytes_per_cycle: float = 66.6e9 / 1.8e9
+    [P] published measurement, [I] inference. What a kernel takes comes from its contract, not from here.
+
+    Attributes:
+        stream: A stream and a tile's DMA channel. [I] 64 bits: mlir-air feeds 35.7 GB/s through four shim channels
+            (fused_decode/README, Strix), more than 32 bits at this clock can carry.
+        shim: A shim channel against DDR. [P] the fastest seen: Gemma3-4B at 15.2 tokens/s, 2.43 GB each, through four
+            channels (same README).
+        ddr_read: Reads of all channels. [P] 52.7 GB/s with 8 columns reading (xdna-engine, measured 2026-08 on Strix;
+            its older figures and FLM's GEMM are 47 to 57).
+        ddr_write: Writes of all channels. [I] as reads.
+        ddr: Reads and writes together. [P] 66.6 GB/s, mlir-aie's memcpy (pull request 2559, Strix; xdna-engine: 67.6).
+        ddr_burst: Bytes; a shorter run of neighbours costs a whole burst. [P] IRON saw about 10 GB/s with 16-byte runs.
+        ddr_latency: From a transfer's start to its first words. [I] 500 to 1000 cycles (xdna-emu against NPU1 traces).
+        descriptor: Between two descriptors of a tile's channel: set-up 4, chaining 2, lock in and out 2, memory 5.
+            [I] xdna-emu, checked there against silicon.
+        hop: A switchbox. [P] AM020 gives 4 for a stream from tile to tile.
+        lock: A core's acquire or release, in instructions. [I]
+        call: Entering and leaving a kernel. [I]
+        loop: A round of a loop in the core function. [I]
+        scalar_access: A load or store of one element by the core function itself. [I] a lower bound
+        command: A command of the runtime sequence. [P] 0.2 us a set_lock (IRON).
+        register_write: A run-time parameter. [P] 66 ns a word and core (IRON: 2.06 us a word for 32 cores).
+    """
+
+    stream: float = 8.0
+    shim: float = 15.2 * 2.43 / 4 * GIGA / CLOCK
+    ddr_read: float = 52.7 * GIGA / CLOCK
+    ddr_write: float = 52.7 * GIGA / CLOCK
+    ddr: float = 66.6 * GIGA / CLOCK
     ddr_burst: int = 64
-    ddr_latency_cycles: float = 540.0
-    descriptor_cycles: float = 8.0
-    hop_cycles: float = 4.0
-    lock_cycles: float = 4.0
-    call_cycles: float = 10.0
-    loop_cycles: float = 2.0
-    scalar_access_cycles: float = 1.0
-    push_cycles: float = 900.0
-    await_cycles: float = 360.0
-    rtp_cycles: float = 119.0
-    lock_write_cycles: float = 360.0
+    ddr_latency: float = 750.0
+    descriptor: float = 13.0
+    hop: float = 4.0
+    lock: float = 5.0
+    call: float = 10.0
+    loop: float = 2.0
+    scalar_access: float = 1.0
+    command: float = 0.2e-6 * CLOCK
+    register_write: float = 66e-9 * CLOCK
 
     def command_cycles(self, kind: str) -> float:
-        """Of a command of the runtime sequence."""
-        return {
-            "push": self.push_cycles,
-            "await": self.await_cycles,
-            "rtp": self.rtp_cycles,
-            "lock": self.lock_write_cycles,
-        }.get(kind, 0.0)
+        """Of a command of the sequence. A push is three: descriptor, address, queue; freeing one costs nothing."""
+        costs = {"push": 3 * self.command, "await": self.command, "lock": self.command, "rtp": self.register_write}
+        return costs.get(kind, 0.0)
 
 
 TIMES = Times()

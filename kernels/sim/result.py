@@ -48,7 +48,7 @@ def result_of(engine: Any) -> TimedRun:
     total = max(cycles, 1.0)
     return TimedRun(
         engine.program,
-        None if engine.untimed else cycles / hardware.TIMES.hertz,
+        None if engine.untimed else cycles / hardware.CLOCK,
         cycles,
         engine.ddr.bytes[READ],
         engine.ddr.bytes[WRITE],

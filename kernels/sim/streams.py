@@ -69,6 +69,7 @@ class ShimEnd:
         self.iteration = 0
         self.left = 0
         self.fresh = False
+        self.began = 0.0
         self.cost = 1.0  # DDR bytes for a byte moved
         self.data = ShimData(run.engine) if run.engine.functional else None
 
@@ -77,7 +78,7 @@ class ShimEnd:
         if not self.queue:
             return False
         transfer = self.queue[0]
-        self.left, self.fresh = transfer.pattern.nbytes, self.iteration == 0
+        self.left, self.fresh, self.began = transfer.pattern.nbytes, self.iteration == 0, self.run.engine.now
         self.cost = ddr_cost(transfer.pattern)
         if self.data is not None:
             self.data.begin(transfer, self.iteration)
@@ -124,7 +125,7 @@ class StreamRun:
         self.idle_since = 0.0
         self.waited_source = 0.0
         self.waited_sink = 0.0
-        self.hops = hardware.TIMES.hop_cycles * stream.hops
+        self.hops = hardware.TIMES.hop * stream.hops
 
     def wake(self) -> None:
         """Something that this stream waited for has happened."""
@@ -157,11 +158,13 @@ class StreamRun:
             self._blame(now - self.idle_since)
         self.moving, self.started = nbytes, now
         if self.shim is None:
-            delay = (times.descriptor_cycles + self.hops) if fresh else 0.0
-            engine.at(now + delay + nbytes / times.stream_bytes_per_cycle, self)
-        elif self.shim.fresh:
+            delay = times.descriptor if fresh else 0.0
+            if now > self.idle_since:
+                delay += self.hops
+            engine.at(now + delay + nbytes / times.stream, self)
+        elif self.shim.fresh and now < self.shim.began + times.ddr_latency:
             self.delayed = True
-            engine.at(now + times.ddr_latency_cycles + self.hops, self)
+            engine.at(self.shim.began + times.ddr_latency, self)
         else:
             engine.ddr.start(now, nbytes * self.shim.cost, self.kind, self)
         for end in self.ends:

@@ -68,7 +68,7 @@ class accum {
   void from_vector(const block_vector<T, N>& v) {
     aie_emulation::CountMultiply(N / 64);
     for (unsigned i = 0; i < N; ++i)
-      lanes[i] = aie_emulation::Flush(float(v.mantissas[i]) * aie_emulation::Bfp16Scale(v.exponents[i / 8]));
+      lanes[i] = aie_emulation::Flush(float(v.mantissas[i] * aie_emulation::Bfp16Scale(v.exponents[i / 8])));
   }
 
   // srs. To fp32 (or acc32 to 32-bit integers) the bits leave unchanged and free; to bf16 and bfp16 by the rounding
@@ -85,7 +85,10 @@ class accum {
       return v;
     } else if constexpr (kFloat) {
       static_assert(std::is_same_v<T, bfloat16>, "accfloat leaves as float, bfloat16 or bfp16ebs8");
-      for (unsigned i = 0; i < N; ++i) v.lanes[i] = aie_emulation::FromFloat<bfloat16>(lanes[i]);
+      if (const aie::rounding_mode mode = get_rounding(); mode == rounding_mode::conv_even)
+        for (unsigned i = 0; i < N; ++i) v.lanes[i].bits = aie_emulation::ToBfloat16BitsNearestEven(lanes[i]);
+      else
+        for (unsigned i = 0; i < N; ++i) v.lanes[i].bits = aie_emulation::ToBfloat16Bits(lanes[i], mode);
     } else {
       static_assert(std::is_integral_v<T>, "integer accumulators leave as integers (or as the bits of a float)");
       for (unsigned i = 0; i < N; ++i)

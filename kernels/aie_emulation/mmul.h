@@ -18,14 +18,19 @@ struct Bfp16Operand {  // [rows][8], one exponent a row
 // acc[M][N] += a[M][8] * b[N][8]^T (mac_8x8_8x8T): integer dot products, scaled by both exponents.
 template <unsigned M, unsigned N>
 void MultiplyBfp16(const Bfp16Operand& a, const Bfp16Operand& b, float* acc) {
+  double scale_b[N];
+  int32_t b_kn[8][N];  // transposed, so that compilers vectorise over n
+  for (unsigned n = 0; n < N; ++n) {
+    scale_b[n] = Bfp16Scale(b.exponents[n]);
+    for (unsigned k = 0; k < 8; ++k) b_kn[k][n] = b.mantissas[8 * n + k];
+  }
   for (unsigned m = 0; m < M; ++m) {
-    const float scale_a = Bfp16Scale(a.exponents[m]);
-    for (unsigned n = 0; n < N; ++n) {
-      int32_t dot = 0;
-      for (unsigned k = 0; k < 8; ++k) dot += int32_t(a.mantissas[8 * m + k]) * b.mantissas[8 * n + k];
-      const double product = double(dot) * scale_a * Bfp16Scale(b.exponents[n]);
-      acc[m * N + n] = Flush(float(double(Flush(acc[m * N + n])) + product));
-    }
+    const double scale_a = Bfp16Scale(a.exponents[m]);
+    int32_t dot[N] = {};
+    for (unsigned k = 0; k < 8; ++k)
+      for (unsigned n = 0; n < N; ++n) dot[n] += a.mantissas[8 * m + k] * b_kn[k][n];
+    for (unsigned n = 0; n < N; ++n)
+      acc[m * N + n] = Flush(float(double(Flush(acc[m * N + n])) + double(dot[n]) * scale_a * scale_b[n]));
   }
 }
 

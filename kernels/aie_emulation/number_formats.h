@@ -79,9 +79,16 @@ inline uint16_t ToBfloat16Bits(float x, aie::rounding_mode mode) {
   if (magnitude > 0x7f800000u) return uint16_t(bits >> 16 | 0x40);
   if (magnitude < 0x00800000u) return sign;
   if (magnitude == 0x7f800000u) return uint16_t(bits >> 16);
-  if (mode == aie::rounding_mode::conv_even) return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
   const uint32_t high = magnitude >> 16;
   return uint16_t(sign | (high + RoundsUp(bits >> 31, high, magnitude & 0xffff, 0x10000, mode)));
+}
+
+// The same to nearest even, without branches.
+inline uint16_t ToBfloat16BitsNearestEven(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x), magnitude = bits & 0x7fffffffu;
+  const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const uint32_t flushed = magnitude < 0x00800000u ? bits >> 31 << 15 : rounded;
+  return uint16_t(magnitude > 0x7f800000u ? bits >> 16 | 0x40 : flushed);
 }
 
 }  // namespace aie_emulation
@@ -92,7 +99,7 @@ struct bfloat16 {
   uint16_t bits = 0;
 
   bfloat16() = default;
-  bfloat16(float x) : bits(aie_emulation::ToBfloat16Bits(x, aie::rounding_mode::conv_even)) {}
+  bfloat16(float x) : bits(aie_emulation::ToBfloat16BitsNearestEven(x)) {}
   bfloat16(double x) : bfloat16(float(x)) {}
   bfloat16(int x) : bfloat16(float(x)) {}
   bfloat16(unsigned x) : bfloat16(float(x)) {}
@@ -212,9 +219,10 @@ inline void ToBfp16Block(const float* values, uint8_t* exponent, int8_t* mantiss
   }
 }
 
-inline float Bfp16Scale(uint8_t exponent) {
-  if (exponent == 255) return std::numeric_limits<float>::quiet_NaN();
-  return std::ldexp(1.0f, int(exponent) - 127 - 6);
+// 2^(exponent - 127 - 6).
+inline double Bfp16Scale(uint8_t exponent) {
+  if (exponent == 255) return std::numeric_limits<double>::quiet_NaN();
+  return std::bit_cast<double>(uint64_t(exponent - 133 + 1023) << 52);
 }
 
 }  // namespace aie_emulation

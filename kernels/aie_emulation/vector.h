@@ -172,7 +172,7 @@ class vector {
 
   void load_bytes(const uint8_t* source) {
     if constexpr (aie_emulation::kIsNibble<T>) {
-      for (unsigned i = 0; i < N; ++i) lanes[i] = T(source[i / 2] >> (i % 2 * 4) & 15);
+      for (unsigned i = 0; i < N / 2; ++i) lanes[2 * i] = T(source[i] & 15), lanes[2 * i + 1] = T(source[i] >> 4);
     } else {
       std::memcpy(lanes.data(), source, bytes());
     }

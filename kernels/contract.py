@@ -107,7 +107,7 @@ class Tolerance:
         kept = np.isfinite(t)
         if not kept.any():
             return 0.0
-        error, allowed = np.abs(a - t)[kept], np.abs(i - t)[kept]
+        error, allowed = np.abs(a[kept] - t[kept]), np.abs(i[kept] - t[kept])
         least = self.floor * np.abs(t[kept]).max()
         worst = error.max() / max(self.times_ideal * allowed.max() + least, 1e-300)
         rms = np.sqrt(np.mean(error**2)) / max(self.times_ideal * np.sqrt(np.mean(allowed**2)) + least, 1e-300)

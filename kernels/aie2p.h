@@ -32,12 +32,8 @@ inline void SetUpRounding() {
 #define AIE2P_STRINGIFY(text) #text
 #define AIE2P_PRAGMA(text) _Pragma(AIE2P_STRINGIFY(text))
 #define AIE_LOOP_UNROLL_FULL AIE2P_PRAGMA(clang loop unroll(full))
-#define AIE_LOOP_UNROLL(n) AIE2P_PRAGMA(clang loop unroll_count(n))
 #define AIE_LOOP_MIN_ITERATION_COUNT(n) AIE2P_PRAGMA(clang loop min_iteration_count(n))
 #else
 #define AIE_LOOP_UNROLL_FULL
-#define AIE_LOOP_UNROLL(n)
 #define AIE_LOOP_MIN_ITERATION_COUNT(n)
 #endif
-#define AIE_PREPARE_FOR_PIPELINING
-#define AIE_LOOP_FLATTEN

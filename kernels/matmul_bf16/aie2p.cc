@@ -42,7 +42,6 @@ AIE2P_KERNEL void matmul_bf16_aie2p(const bfloat16* a, const bfp16ebs8* b, float
       const bfloat16* a0 = a + (2 * z) * row;
       const bfloat16* a1 = a0 + row;
       Sums c00 = Start(c0, first), c01 = Start(c0 + 64, first), c10 = Start(c1, first), c11 = Start(c1 + 64, first);
-      AIE_PREPARE_FOR_PIPELINING
       AIE_LOOP_MIN_ITERATION_COUNT(4)
       for (int32_t i = 0; i < k / 8; ++i, a0 += 64, a1 += 64) {
         const auto block_a0 = LoadA(a0), block_a1 = LoadA(a1);
@@ -61,7 +60,6 @@ AIE2P_KERNEL void matmul_bf16_aie2p(const bfloat16* a, const bfp16ebs8* b, float
 AIE2P_KERNEL void matmul_bf16_store_aie2p(const float* c, bfloat16* y, int32_t m, int32_t n) {
   event0();
   aie2p::SetUpRounding();
-  AIE_PREPARE_FOR_PIPELINING
   for (int32_t i = 0; i < m * n; i += 64)
     aie::store_v(y + i, aie::accum<accfloat, 64>(aie::load_v<64>(c + i)).to_vector<bfloat16>());
   event1();

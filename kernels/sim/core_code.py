@@ -38,12 +38,13 @@ class CoreCode:
         self.rings: list[Any] = []  # FIFO ends, by their place in S
         self.elements: dict[Any, str] = {}  # acquire operation → the local that has its first object's position
         self.kernel_written: set[Any] = set()
+        self.stores = False  # the core itself writes numbers that it may read again
         self.data_dependent: set[int] = set()  # loops whose counter decides how long something takes
 
-    def build(self) -> tuple[Callable[..., Iterator[Any]], list[int], list[int]]:
-        """(generator function of S, C, me; initial ring positions; initial counters)."""
+    def build(self) -> tuple[Callable[..., Iterator[Any]], list[int], list[int], list[int]]:
+        """(generator function of the lists and `me`; S ring positions; C rounds left, R entries of each loop)."""
         self._find_kernel_written(self.core.program)
-        self._emit(0, "def core(S, C, me):")
+        self._emit(0, "def core(S, C, R, me):")
         self._emit(1, "t = 0.0")
         depth = 1
         if self.core.forever:
@@ -57,7 +58,8 @@ class CoreCode:
         self._emit(1, "yield None") if not self.core.program else None
         source = "\n".join(self.lines)
         exec(compile(source, f"<{self.core.name}>", "exec"), self.names)
-        return self.names["core"], [0] * len(self.rings), [0] * len(self.counters)
+        loops = len(self.counters)
+        return self.names["core"], [0] * len(self.rings), [0] * loops, [0] * loops
 
     def _emit(self, depth: int, text: str) -> None:
         self.lines.append("    " * depth + text)
@@ -88,7 +90,9 @@ class CoreCode:
         self.counters.append(op)
         c, i = f"C[{len(self.counters) - 1}]", op.number
         start, stop, step = (self._value(bound, timing=True) for bound in (op.start, op.stop, op.step))
-        self._emit(d, f"b{i} = {start}; s{i} = {step}; n{i} = len(range(b{i}, {stop}, s{i})); {c} = n{i}")
+        self._emit(
+            d, f"b{i} = {start}; s{i} = {step}; n{i} = len(range(b{i}, {stop}, s{i})); {c} = n{i}; R{c[1:]} += 1"
+        )
         self._emit(d, f"while {c} > 0:")
         self._emit(d + 1, f"i{i} = b{i} + (n{i} - {c}) * s{i}")
         self._block(op.body, d + 1)
@@ -186,6 +190,7 @@ class CoreCode:
 
     def _store(self, op: Any, d: int) -> None:
         indices = ", ".join(self._value(i) for i in op.indices)
+        self.stores |= op.target in self.core.buffers
         if self.functional or op.target in self.core.buffers:
             self._emit(d, f"{self._array(op.target)}[{indices}] = {self._value(op.number)}")
         self._emit(d, f"t += {hardware.TIMES.scalar_access}")

@@ -30,6 +30,21 @@ class Ddr:
         self.bytes = [0, 0]
         self.busy = 0.0  # time with anything in flight
 
+    def totals(self) -> list[float]:
+        """What a run accumulates."""
+        return [self.bytes[READ], self.bytes[WRITE], self.busy]
+
+    def add(self, more: list[float]) -> None:
+        """Accumulates what was skipped."""
+        self.bytes[READ] += int(more[0])
+        self.bytes[WRITE] += int(more[1])
+        self.busy += more[2]
+
+    def shift(self, time: float) -> None:
+        """Moves everything to a later time."""
+        self.now += time
+        self.next += time
+
     def start(self, now: float, nbytes: float, kind: int, stream: Any) -> None:
         """A transfer that costs DDR so many bytes (more than it moves, if its runs are short)."""
         self._advance(now)

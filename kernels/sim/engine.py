@@ -18,10 +18,14 @@ from .errors import Deadlock, DesignError
 from .explain import explain_deadlock
 from .kernel_models import Kernels
 from .program import ArrayProgram, Core, Memory, Port, Transfer
+from .steady import Steady
 from .streams import ShimEnd, StreamRun, TileEnd
 
 ALIGNMENT = 64
 POISON = 0xFF  # NaN in bf16 and fp32, -1 in integers: memory that nobody wrote shows
+
+
+BARRIER = "(barrier)"  # what a core waits for that waits for no FIFO
 
 
 class RunLock:
@@ -42,20 +46,35 @@ class CoreRun:
         self.core, self.engine = core, engine
         self.busy = 0.0
         self.rounds = 0
-        self.waited: dict[str, float] = {}
+        self.waited = {port.name: 0.0 for port in core.ports.values()} | {BARRIER: 0.0}
         self.blocked: Wait | None = None
         self.since = 0.0
         self.done = not core.program
         code = CoreCode(core, kernels, engine, engine.functional)
-        function, self.rings, self.counters = code.build()
+        function, self.rings, self.counters, self.entries = code.build()
+        self.stores = code.stores
         self.uniform = [loop.number not in code.data_dependent for loop in code.counters]
-        self.generator = function(self.rings, self.counters, self)
+        self.generator = function(self.rings, self.counters, self.entries, self)
+
+    def totals(self) -> list[float]:
+        """What a run accumulates."""
+        return [self.busy, self.rounds, *self.waited.values()]
+
+    def add(self, more: list[float]) -> None:
+        """Accumulates what was skipped."""
+        self.busy += more[0]
+        self.rounds += int(more[1])
+        for name, waited in zip(self.waited, more[2:], strict=True):
+            self.waited[name] += waited
+
+    def shift(self, time: float) -> None:
+        """Moves everything to a later time."""
+        self.since += time
 
     def wake(self) -> None:
         engine = self.engine
         if self.blocked is not None:
-            name = self.blocked.port.name if self.blocked.port else "barrier"
-            self.waited[name] = self.waited.get(name, 0.0) + engine.now - self.since
+            self.waited[self.blocked.port.name if self.blocked.port else BARRIER] += engine.now - self.since
             self.blocked = None
         for pause in self.generator:
             if pause.__class__ is float:
@@ -76,6 +95,18 @@ class SequenceRun:
         self.waited = 0.0
         self.since = 0.0
         self.paid = False  # the time of the command at `position` has passed
+
+    def totals(self) -> list[float]:
+        """What a run accumulates."""
+        return [self.waited]
+
+    def add(self, more: list[float]) -> None:
+        """Accumulates what was skipped."""
+        self.waited += more[0]
+
+    def shift(self, time: float) -> None:
+        """Moves everything to a later time."""
+        self.since += time
 
     def wake(self) -> None:
         engine, times = self.engine, hardware.TIMES
@@ -108,7 +139,12 @@ class Engine:
     """One run of a program."""
 
     def __init__(
-        self, program: ArrayProgram, kernels: Kernels, arguments: list[np.ndarray] | None, functional: bool
+        self,
+        program: ArrayProgram,
+        kernels: Kernels,
+        arguments: list[np.ndarray] | None,
+        functional: bool,
+        fast_forward: bool = False,
     ) -> None:
         self.program, self.functional = program, functional
         self.now = 0.0
@@ -120,6 +156,7 @@ class Engine:
         self.finished: set[Transfer] = set()
         self.ddr = Ddr(hardware.TIMES)
         self.locks = {lock: RunLock(lock) for lock in program.locks}
+        self.lock_list = list(self.locks.values())
         self.bytes: dict[Memory, np.ndarray] = {}
         self.arguments = [a.reshape(-1).view(np.uint8) for a in arguments] if arguments is not None else []
         self.streams = [StreamRun(self, stream) for stream in program.streams]
@@ -128,6 +165,8 @@ class Engine:
         }
         self.cores = [CoreRun(self, core, kernels) for core in program.cores]
         self.sequence = SequenceRun(self, program)
+        stateful = any(core.stores for core in self.cores)  # numbers in buffers: state that Steady does not see
+        self.steady = Steady(self) if fast_forward and not functional and not stateful else None
 
     # ---- memory
 
@@ -190,7 +229,7 @@ class Engine:
     def run(self) -> None:
         """To the end of the sequence and of every transfer."""
         self.ready.extend([*self.streams, *self.cores, self.sequence])
-        heap, ready, ddr, pop = self.heap, self.ready, self.ddr, heapq.heappop
+        heap, ready, ddr, pop, steady = self.heap, self.ready, self.ddr, heapq.heappop, self.steady
         outstanding = len(self.program.transfers)
         while True:
             while ready:
@@ -198,12 +237,22 @@ class Engine:
             if self.sequence.finished_at is not None and len(self.finished) == outstanding:
                 return
             self.events += 1
+            if steady is not None and steady.due:
+                steady.look()
             if heap and heap[0][0] <= ddr.next:
                 self.now, _, who = pop(heap)
                 who.wake()
             elif ddr.next != float("inf"):
                 self.now = ddr.next
-                ddr.finish().complete()
+                stream = ddr.finish()
+                stream.complete()
+                if steady is not None:
+                    if stream is steady.stream:
+                        steady.due = True
+                        if not stream.shim.queue:
+                            steady.choose()
+                    elif steady.stream is None:
+                        steady.choose()
             else:
                 self._stuck()
 

@@ -23,6 +23,7 @@ class TimedRun:
         stream_busy: For each stream the fraction of the time in which words flowed.
         ddr_busy: Fraction of the time with a DDR transfer in flight.
         events: Of the event loop.
+        skipped: Fraction of the time that was skipped as repetition.
     """
 
     program: ArrayProgram
@@ -35,6 +36,7 @@ class TimedRun:
     stream_busy: dict[str, float]
     ddr_busy: float
     events: int
+    skipped: float
 
     @property
     def ddr_bytes(self) -> int:
@@ -57,4 +59,5 @@ def result_of(engine: Any) -> TimedRun:
         {run.stream.fifo: run.busy / total for run in engine.streams},
         engine.ddr.busy / total,
         engine.events,
+        engine.steady.skipped / total if engine.steady else 0.0,
     )

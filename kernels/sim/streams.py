@@ -127,6 +127,22 @@ class StreamRun:
         self.waited_sink = 0.0
         self.hops = hardware.TIMES.hop * stream.hops
 
+    def totals(self) -> list[float]:
+        """What a run accumulates."""
+        return [self.bytes, self.busy, self.waited_source, self.waited_sink]
+
+    def add(self, more: list[float]) -> None:
+        """Accumulates what was skipped."""
+        self.bytes += int(more[0])
+        self.busy += more[1]
+        self.waited_source += more[2]
+        self.waited_sink += more[3]
+
+    def shift(self, time: float) -> None:
+        """Moves everything to a later time."""
+        self.started += time
+        self.idle_since += time
+
     def wake(self) -> None:
         """Something that this stream waited for has happened."""
         if self.delayed:

@@ -144,9 +144,8 @@ def gemv(rows: int, inner: int, tile: int = 32, columns: int = 8) -> Any:
         for col in range(columns):
             shim = Tile(col, 0)
             rt.fill(vectors[col].prod(), X, placement=shim)
-            tap = TensorAccessPattern(
-                dims, col * 4 * tile * inner, [rounds, 1, 1, 4 * tile * inner], [per_round * inner, 0, 0, 1]
-            )
+            first, sizes = col * 4 * tile * inner, [1, rounds, 4 * tile, inner]
+            tap = TensorAccessPattern(dims, first, sizes, [0, per_round * inner, inner, 1])
             rt.fill(inputs[col].prod(), W, tap=tap, placement=shim)
             tap = TensorAccessPattern((rows,), col * 4 * tile, [1, 1, rounds, 4 * tile], [0, 0, per_round, 1])
             rt.drain(outputs[col].cons(), Y, tap=tap, wait=True, placement=shim)

@@ -10,7 +10,7 @@ import pytest
 
 from kernels.sim import DesignError, lower
 from tests.kernels.sim import designs
-from tests.kernels.sim.designs import ObjectFifo, Runtime, Tile, Worker, array
+from tests.kernels.sim.designs import ObjectFifo, Runtime, TensorAccessPattern, Tile, Worker, array
 
 
 def third_shim_channel() -> Any:
@@ -249,8 +249,6 @@ def _core_wrap(dims: Any = ((1, 256), (256, 1))) -> Any:
 
 
 def _tap(sizes: list[int], strides: list[int], count: int = 64) -> Any:
-    from aie.helpers.taplib import TensorAccessPattern
-
     tap = TensorAccessPattern((count,), 0, sizes, strides)
     return designs.passthrough(array(count), array(16), tap=tap)
 

@@ -56,17 +56,15 @@ def test_two_byte_elements_move_in_pairs() -> None:
 
 
 def test_a_transfer_repeats_and_strides() -> None:
-    from aie.helpers.taplib import TensorAccessPattern
-
     a, b = np.arange(64, dtype=I32), np.zeros(64, I32)
-    tap = TensorAccessPattern((64,), 4, [4, 1, 2, 4], [0, 0, 16, 1])  # 4 times (elements 4…7, 20…23)
+    tap = designs.TensorAccessPattern((64,), 4, [4, 1, 2, 4], [0, 0, 16, 1])  # 4 times (elements 4…7, 20…23)
     inward_whole, obj = designs.array(64), designs.array(32)
     design = designs.ObjectFifo(obj, name="in")
     outward = design.cons().forward(name="out", placement=designs.Tile(0, 1))
     rt = designs.Runtime()
     with rt.sequence(inward_whole, inward_whole) as (source, sink):
         rt.fill(design.prod(), source, tap=tap, placement=designs.Tile(0, 0))
-        out = TensorAccessPattern((64,), 0, [1, 1, 1, 32], [0, 0, 0, 1])
+        out = designs.TensorAccessPattern((64,), 0, [1, 1, 1, 32], [0, 0, 0, 1])
         rt.drain(outward.cons(), sink, tap=out, wait=True, placement=designs.Tile(0, 0))
     run(designs.resolve(rt), a, b, kernels={})
     assert np.array_equal(b[:32], np.tile(np.r_[a[4:8], a[20:24]], 4))

@@ -2,7 +2,8 @@
 // B [K][N], the accumulator [M][N]; where B is bfp16 it is [N][K] with a block for each 8 of K.
 //
 // fp32 accumulation: the K products of one instruction are summed exactly and added to the accumulator with one
-// rounding.
+// rounding. Evidence: mlir-aie's aie_kernels/aie2p/mm.cc (64 x 64 x 64, uniform inputs, power-up rounding) has a
+// relative L1 error of 8.4e-3 here; 9.3e-3 is published for the silicon.
 #pragma once
 
 #include "kernels/aie_emulation/arithmetic.h"

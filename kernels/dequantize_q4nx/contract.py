@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import bfp16
+from .. import bf16, bfp16
 from ..contract import KernelContract, Limit, Tolerance, buffer, scalar
 from ..matmul_nbits.packing import GROUP_COLUMNS, STRIP_ROWS, UNIT_BYTES
 
@@ -29,11 +29,6 @@ def blocks_n_k(w: Array) -> Array:
     """`[n, k]` → `[n/16, k/8, 2, 8 n, 8 k]`: the order of matmul_bf16's operand b."""
     n, k = w.shape
     return np.ascontiguousarray(w.reshape(n // 16, 2, 8, k // 8, 8).transpose(0, 3, 1, 2, 4))
-
-
-def _bf16(x: Array) -> Array:
-    word = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((word + 0x7FFF + (word >> 16 & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
 
 
 def _contract(
@@ -76,7 +71,7 @@ BF16 = _contract(
     "[n/16][k/8][2][8 k][8 n]",
     36,
     lambda w: np.ascontiguousarray(blocks_n_k(w).swapaxes(-1, -2)),
-    _bf16,
+    bf16.rounded,
 )
 BFP16 = _contract("bfp16", "bfp16ebs8", "[n/16][k/8][2][8 n][8 k]", 46, blocks_n_k, bfp16.rounded)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import bfp16
+from .. import bf16, bfp16
 from ..contract import KernelContract, Limit, Tolerance, buffer, scalar
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -64,11 +64,6 @@ MATMUL = KernelContract(
 )
 
 
-def _bf16(x: Array) -> Array:
-    word = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((word + 0x7FFF + (word >> 16 & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
-
-
 STORE = KernelContract(
     symbol="matmul_bf16_store_aie2p",
     source="matmul_bf16/aie2p.cc",
@@ -81,7 +76,7 @@ STORE = KernelContract(
     numerics="rounded to nearest even",
     tolerance=Tolerance("equal to rounding, bit for bit (matmul_bf16_test.py)"),
     reference=lambda c, y, m, n: {"y": np.asarray(c, np.float64)},
-    ideal=lambda c, y, m, n: {"y": _bf16(np.asarray(c))},
+    ideal=lambda c, y, m, n: {"y": bf16.rounded(c)},
     cycles=lambda m, n, **_: 2 * (m * n // 64),
     limits=(Limit("m % 8 == 0 and n % 8 == 0", "c is in blocks of 8 x 8"),),
 )

@@ -14,7 +14,8 @@ Block RepeatAlongK(const aie::vector<bfloat16, kRows>& rows, int half) {
 
 }  // namespace
 
-AIE2P_KERNEL void dequantize_q4nx_bf16_aie2p(const uint8_t* units, bfloat16* b, int32_t strips, int32_t groups) {
+AIE2P_KERNEL void dequantize_q4nx_bf16_aie2p(const uint8_t* __restrict units, bfloat16* __restrict b, int32_t strips,
+                                             int32_t groups) {
   event0();
   aie2p::SetUpRounding();
   const Constants constants;

@@ -22,7 +22,8 @@ aie::vector<bfloat16, 128> RepeatAlongK(const aie::vector<bfloat16, kRows>& rows
 
 }  // namespace
 
-AIE2P_KERNEL void dequantize_q4nx_bfp16_aie2p(const uint8_t* units, bfp16ebs8* b, int32_t strips, int32_t groups) {
+AIE2P_KERNEL void dequantize_q4nx_bfp16_aie2p(const uint8_t* __restrict units, bfp16ebs8* __restrict b, int32_t strips,
+                                              int32_t groups) {
   event0();
   aie2p::SetUpRounding();
   const Constants constants;

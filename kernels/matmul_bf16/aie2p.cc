@@ -29,8 +29,8 @@ Sums Start(const float* c, bool first) {
 }  // namespace
 
 // first = 1: c starts at zero, whatever it held.
-AIE2P_KERNEL void matmul_bf16_aie2p(const bfloat16* a, const bfp16ebs8* b, float* c, int32_t m, int32_t k, int32_t n,
-                                    int32_t first) {
+AIE2P_KERNEL void matmul_bf16_aie2p(const bfloat16* __restrict a, const bfp16ebs8* __restrict b, float* __restrict c,
+                                    int32_t m, int32_t k, int32_t n, int32_t first) {
   event0();
   aie2p::SetUpRounding();
   const int32_t row = k / 8 * 64, c_row = n / 8 * 64;
@@ -57,7 +57,7 @@ AIE2P_KERNEL void matmul_bf16_aie2p(const bfloat16* a, const bfp16ebs8* b, float
 }
 
 // y bf16 = c, the same block order.
-AIE2P_KERNEL void matmul_bf16_store_aie2p(const float* c, bfloat16* y, int32_t m, int32_t n) {
+AIE2P_KERNEL void matmul_bf16_store_aie2p(const float* __restrict c, bfloat16* __restrict y, int32_t m, int32_t n) {
   event0();
   aie2p::SetUpRounding();
   for (int32_t i = 0; i < m * n; i += 64)

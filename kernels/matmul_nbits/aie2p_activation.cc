@@ -36,8 +36,9 @@ void PrepareGroup(const bfloat16* src, bfloat16* x, bfloat16* record) {
 
 }  // namespace
 
-AIE2P_KERNEL void matmul_nbits_activation_aie2p(const bfloat16* src, bfloat16* x, bfloat16* x_groups,
-                                                int32_t src_offset, int32_t n, int32_t x_group0) {
+AIE2P_KERNEL void matmul_nbits_activation_aie2p(const bfloat16* __restrict src, bfloat16* __restrict x,
+                                                bfloat16* __restrict x_groups, int32_t src_offset, int32_t n,
+                                                int32_t x_group0) {
   event0();
   aie2p::SetUpRounding();
   AIE_LOOP_MIN_ITERATION_COUNT(1)

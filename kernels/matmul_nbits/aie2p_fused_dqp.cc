@@ -64,8 +64,9 @@ void Fold(const Lanes& lanes, float* acc) {
 
 // Unit i is (strip, group), (strip, group + 1), ..., wrapping at `groups` to group 0 of the next strip;
 // acc[16 * strip ...] += W * x of groups x_group0 + group.
-AIE2P_KERNEL void matmul_nbits_aie2p(const uint8_t* units, const bfloat16* x, const bfloat16* x_groups, float* acc,
-                                     int32_t n_units, int32_t strip, int32_t group, int32_t groups, int32_t x_group0) {
+AIE2P_KERNEL void matmul_nbits_aie2p(const uint8_t* __restrict units, const bfloat16* __restrict x,
+                                     const bfloat16* __restrict x_groups, float* __restrict acc, int32_t n_units,
+                                     int32_t strip, int32_t group, int32_t groups, int32_t x_group0) {
   event0();
   aie2p::SetUpRounding();
   const LimbConstants limbs;

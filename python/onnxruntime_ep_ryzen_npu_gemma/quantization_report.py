@@ -77,7 +77,8 @@ def draw(tensors: Sequence[QuantizedTensor], path: Path) -> None:
         errors["squared error on the calibration text"] = weighted
     figure = Figure(figsize=(2 + 5 * len(errors), 4.5), layout="constrained")
     for axes, (title, values) in zip(figure.subplots(1, len(errors), squeeze=False)[0], errors.items(), strict=True):
-        axes.set(title=title, xlabel="layer", ylabel="of the original's squares", yscale="log")
+        axes.set(xlabel="layer", ylabel="of the original's squares", yscale="log")
+        axes.set_title(title, fontsize="medium")
         for kind, points in _by_kind(values).items():
             style = dict(zip(("color", "marker"), _STYLES.get(kind, ("black", ".")), strict=True))
             axes.plot(*zip(*sorted(points), strict=True), label=kind, linewidth=1, markersize=5, **style)
@@ -85,8 +86,8 @@ def draw(tensors: Sequence[QuantizedTensor], path: Path) -> None:
         axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
     others = (f"{t.name}: {t.bits} bits, {t.nmse:.1e}" for t in tensors if not _LAYER.search(t.name))
-    figure.suptitle("; ".join(itertools.islice(others, 2)), fontsize="medium")
-    figure.savefig(path)
+    figure.suptitle("; ".join(itertools.islice(others, 2)), fontsize="small")
+    figure.savefig(path, dpi=150)
 
 
 def _by_kind(values: dict[str, float]) -> dict[str, list[tuple[int, float]]]:

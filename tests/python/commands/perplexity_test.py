@@ -97,6 +97,14 @@ def test_text_for_people(
     assert "KL" not in out
 
 
+def test_text_in_another_script(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No word of it is in the tiny vocabulary: all of its tokens are bytes, three to a character."""
+    (tmp_path / "text").write_text("海の歴史は長い。" * 30, encoding="utf-8")
+    result = measure(capsys, tiny_gguf, tmp_path / "text", "--windows", 1)
+    assert result["tokens"] == MAX_POSITIONS - 1
+    assert 1 < result["perplexity"] < math.inf
+
+
 @pytest.mark.parametrize(
     ("content", "found"), [(b"", "an empty text"), (b"ab\xffcd", "byte 2")], ids=["empty", "not UTF-8"]
 )

@@ -1,9 +1,9 @@
 """Sixteen streams from DDR to thirty-two tiles: the way in that the decode designs share.
 
-    shim MM2S 0 ─► memtile ─┬─► row 2          A channel's L2 object is one object for each of its two tiles; both must
-                            └─► row 3          therefore take the same number.
-    shim MM2S 1 ─► memtile ─┬─► row 4
-                            └─► row 5
+shim MM2S 0 ─► memtile ─┬─► row 2          A channel's L2 object is one object for each of its two tiles; both must
+                        └─► row 3          therefore take the same number.
+shim MM2S 1 ─► memtile ─┬─► row 4
+                        └─► row 5
 """
 
 from __future__ import annotations
@@ -21,11 +21,18 @@ CHANNELS = 16
 TILES = 32
 L2_DEPTH = 6  # 2 x 6 + 6 + 6 descriptors fill the even half of a memtile's 48, and the odd half
 L1_DEPTH = 4
+VECTOR_BYTES = 64
 
 
 def array(count: int, dtype: Any) -> Any:
     """The IRON type of a vector."""
     return np.ndarray[(count,), np.dtype[dtype]]  # type: ignore[misc]
+
+
+def vectors(count: int, dtype: Any) -> Any:
+    """The type of a buffer for `count` elements, in whole 64-byte vectors so that what lies behind it is aligned."""
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    return array(-(-count // lanes) * lanes, dtype)
 
 
 def tile_of(tile: int) -> Tile:
@@ -76,3 +83,8 @@ def shim_of(channel: int) -> Tile:
 def linear(total: int, first: int, count: int) -> TensorAccessPattern:
     """`count` elements from `first` on, as they lie."""
     return TensorAccessPattern((total,), first, [1, 1, 1, count], [0, 0, 0, 1])
+
+
+def to_both(total: int, first: int, object_bytes: int) -> TensorAccessPattern:
+    """One object, for both tiles of a channel."""
+    return TensorAccessPattern((total,), first, [2, 1, 1, object_bytes], [0, 0, 0, 1])

@@ -217,8 +217,11 @@ class TileProgram:
         message = t.message.acquire(1) if self.is_hub else None
         for head in sorted(_heads_seen(self.plan, self.tile)):
             slot = slots.index(head)
-            given = [name for name, source in zip(self.sources, chain_sources(self.tile), strict=True)
-                     if head in _heads_seen(self.plan, source)]
+            given = [
+                name
+                for name, source in zip(self.sources, chain_sources(self.tile), strict=True)
+                if head in _heads_seen(self.plan, source)
+            ]
             if not self.is_hub:
                 out = t.chain.acquire(1)
             mine = self.is_hub or head in self.heads

@@ -3,8 +3,8 @@
 docs/npu.md draws it; plan.py has the shares, core.py the program of a tile, packing.py the order of the bytes.
 
     tiles     32 workers with one program; one of them is also the hub (norms, RoPE, residual), one the writer
-    flow      DDR → 16 shim channels → memtile → a stream of 5120-byte objects for each tile. Sums: neighbours' memory, 31
-              hops in a tree of depth 7. Hub → all: one broadcast stream. Writer → DDR: new k and v, last hidden state
+    flow      DDR → 16 shim channels → memtile → a stream of 5120-byte objects for each tile. Sums: neighbours' memory,
+              a tree of depth 7. Hub → all: one broadcast stream. Writer → DDR: new k and v, last hidden state
     L1        stream 3 or 4 objects, message 1, scratch 1, x, sums, chain 2 parts: 40 KB (270M) to 62 KB (the hub of 4B)
     L2        2 channels x 6 x 10240 B
     channels  shim 2 in (column 3: 2 out); memtile 2 in, 4 out; tile 2 in (hub: 1), hub 1 out, writer 2 out
@@ -26,10 +26,10 @@ from aie.iron.device import NPU2, Tile
 from ml_dtypes import bfloat16
 
 from ..matmul_nbits.packing import GROUP_COLUMNS
-from ..tile_streams import CHANNELS, TILES, array, linear, make_tile_streams, shim_of, tile_of
+from ..tile_streams import CHANNELS, TILES, array, linear, make_tile_streams, shim_of, tile_of, to_both, vectors
 from .core import HEAD, ROTATION, RTP, TileProgram
 from .packing import blocks_of
-from .plan import BLOCK_ROWS, HUB, KV_ROWS, OBJECT, WRITER, Plan, chain_sources, chain_target
+from .plan import BLOCK_ROWS, HUB, KV_ROWS, OBJECT, WRITER, Plan, chain_sources
 
 BLOCK = 2 * BLOCK_ROWS * HEAD  # elements of a KV block
 STACK = 2048
@@ -69,7 +69,7 @@ def channel_blocks(plan: Plan, token: Token, channel: int, is_global: bool) -> t
 
 
 def run_time_parameters(plan: Plan, token: Token, tile: int) -> list[int]:
-    """Of one tile, for sliding and then for global layers: whole objects, one more or none, its rows, the row to skip."""
+    """Of one tile, for sliding, then for global layers: whole objects, one more or none, its rows, the row to skip."""
     values = []
     for is_global in (False, True):
         slots, evicted = token.slots(plan, is_global)
@@ -89,7 +89,7 @@ def _kernels(plan: Plan) -> dict[str, Any]:
     part, sums, hidden = (array(n, np.float32) for n in (plan.chunk, plan.sums, plan.shape.hidden))
     state, table = array(plan.shape.heads * 16, np.float32), array(2 * ROTATION, np.float32)
     slot, i32 = array(OBJECT, np.uint8), np.int32
-    x, x_groups = array(_x_length(plan), bfloat16), array(_x_length(plan) // 8, bfloat16)
+    x, x_groups = vectors(_x_length(plan), bfloat16), vectors(_x_length(plan) // 8, bfloat16)
     kv, out = array(2 * plan.shape.kv_heads * HEAD, bfloat16), array(plan.shape.hidden, bfloat16)
 
     def kernel(symbol: str, *types: Any, file: str | None = None) -> Any:
@@ -145,8 +145,8 @@ def _buffers(plan: Plan, tile: int) -> dict[str, Any]:
         sizes["hidden"] = (plan.shape.hidden, np.float32)
         sizes["table"] = (2 * ROTATION, np.float32)
         sizes["head"] = (plan.chunk, np.float32)
-    buffers = {name: Buffer(array(n, dtype), name=f"tile{tile}_{name}") for name, (n, dtype) in sizes.items()}
-    buffers["rtp"] = Buffer(array(2 * RTP, np.int32), name=f"tile{tile}_rtp", use_write_rtp=True)
+    buffers = {name: Buffer(vectors(n, dtype), name=f"tile{tile}_{name}") for name, (n, dtype) in sizes.items()}
+    buffers["rtp"] = Buffer(vectors(2 * RTP, np.int32), name=f"tile{tile}_rtp", use_write_rtp=True)
     return buffers
 
 
@@ -162,7 +162,9 @@ def decode_layer(plan: Plan, token: Token) -> Any:
     kv_out = ObjectFifo(array(2 * shape.kv_heads * HEAD, bfloat16), depth=2, name="kv_out")
     out = ObjectFifo(array(shape.hidden, bfloat16), depth=1, name="hidden_out")
     chains = {
-        tile: ObjectFifo(array(plan.chunk, np.float32), depth=2, name=f"chain{tile}") for tile in range(TILES) if tile != HUB
+        tile: ObjectFifo(array(plan.chunk, np.float32), depth=2, name=f"chain{tile}")
+        for tile in range(TILES)
+        if tile != HUB
     }
     kernels, barrier = _kernels(plan), WorkerRuntimeBarrier()
     workers, parameters = [], []
@@ -185,7 +187,7 @@ def decode_layer(plan: Plan, token: Token) -> Any:
     starts = np.cumsum([0, *(shape.layers * (b + a) for b, a in zip(before, after, strict=True))])
     head_blocks = [cache_blocks(plan, token, layer) for layer in range(shape.layers)]
     layer_starts = np.cumsum([0, *(shape.kv_heads * blocks * BLOCK for blocks in head_blocks)])
-    token_bytes = 2 * OBJECT * (plan.state_objects + 2)
+    token_bytes = OBJECT * (plan.state_objects + 2)
 
     rt = Runtime()
     with rt.sequence(
@@ -221,13 +223,13 @@ def decode_layer(plan: Plan, token: Token) -> Any:
             block, row = divmod(slot, BLOCK_ROWS)
             for head in range(shape.kv_heads):
                 base = int(layer_starts[layer]) + (head * head_blocks[layer] + block) * BLOCK + row * HEAD
-                tap = TensorAccessPattern(
-                    (int(layer_starts[-1]),), base, [1, 1, 2, HEAD], [0, 0, BLOCK_ROWS * HEAD, 1]
-                )
+                tap = TensorAccessPattern((int(layer_starts[-1]),), base, [1, 1, 2, HEAD], [0, 0, BLOCK_ROWS * HEAD, 1])
                 rt.drain(kv_out.cons(), cache, tap, group, wait=True, placement=Tile(WRITER // 4, 0))
 
         opening = rt.task_group()
-        rt.fill(streams.channels[HUB // 2], token_in, task_group=opening, placement=shim_of(HUB // 2))
+        for first in range(0, token_bytes, OBJECT):
+            tap = to_both(token_bytes, first, OBJECT)
+            rt.fill(streams.channels[HUB // 2], token_in, tap, opening, placement=shim_of(HUB // 2))
         for channel in range(CHANNELS):
             fill_weights(channel, 0, before[channel], opening)
         previous = opening

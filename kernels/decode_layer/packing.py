@@ -45,8 +45,8 @@ def pack_layer(plan: Plan, tile: int, weights: Mapping[str, Bytes], norms: Mappi
         plan: Of the model.
         tile: 0 … 31.
         weights: units `[strips, groups, 320]` by name: qkv (q, k, v rows), o, gate, up, down.
-        norms: bf16 vectors, as words of 16 bits: q_norm, k_norm, post_attention, pre_mlp, post_mlp, and next_input: the
-            next layer's input norm or the final norm. The tiles of the hub's channel get them.
+        norms: w - 1 in bf16, as words: q_norm, k_norm, post_attention, pre_mlp, post_mlp, and next_input: the next
+            layer's input norm or the final norm. The tiles of the hub's channel get them.
     """
     share = plan.shares[tile]
     before = [_run(weights["qkv"], share.qkv)]
@@ -82,15 +82,14 @@ def pack_weights(
 
 
 def pack_token(hidden: Any, cos_sin: Any, input_norm: Any) -> Bytes:
-    """What the hub's channel reads first; the hub's neighbour takes the same objects and ignores them.
+    """What the hub reads first.
 
     Args:
         hidden: The embedding, fp32.
         cos_sin: Rotation tables, fp32: local cos, local sin, global cos, global sin, head_dim/2 each.
-        input_norm: Of the first layer, bf16 words.
+        input_norm: Of the first layer, w - 1 in bf16, as words.
     """
-    objects = np.concatenate([_vectors(hidden), _vectors(cos_sin), _vectors(input_norm)])
-    return np.stack([objects, objects], axis=1).ravel()
+    return np.concatenate([_vectors(hidden), _vectors(cos_sin), _vectors(input_norm)]).ravel()
 
 
 def blocks_of(positions: int) -> int:

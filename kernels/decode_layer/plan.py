@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def sums(self) -> int:
-        """Floats of a tile's row sums: `hidden` and what the down projection's padding touches, or the attention state."""
+        """Floats of a tile's row sums: all rows and what the down projection's padding touches, or attention state."""
         down = max(-(-s.down_objects * UNITS_PER_OBJECT // s.mlp_groups) for s in self.shares)
         runs = max(max(s.qkv.strips, s.o.strips) for s in self.shares)
         return max(down * STRIP_ROWS, runs * STRIP_ROWS, self.shape.heads * RECORD, 4 * STRIP_ROWS)

@@ -1,14 +1,14 @@
-"""A lone projection, y = W·x with W in 4 or 8 bits (FusedDQP): all 32 tiles stream weights; nothing is written back but y.
+"""A lone projection, y = W·x with W in 4 or 8 bits (FusedDQP): all 32 tiles stream weights, and only y is written.
 
-    tiles     32 workers. Each owns whole strips of rows and takes them in rounds of `strips` strips; a round is whole objects.
-    flow      weights: 16 shim channels → memtile → 2 tiles each (tile_streams.py). x: first in the hub's stream; the hub
-              broadcasts it to the others on their second stream. y: joined over a column in the memtile, out by shim S2MM 0.
-    L1        3 weight objects, 2 of x, x itself and its group sums, 2 parts of y, stack: 27 K + 2 K + K/8 (33 KB at K = 2560)
-    L2        2 channels x 4 x 10240 B of weights, 4 parts of y
-    channels  shim 2 in, 1 out a column; memtile 2 + 4 in, 4 + 1 out; tile 2 in, 1 out (hub 1 in, 2 out)
-    BDs       memtile 22 of 24 (even channels), 18 of 24 (odd); tile 3 + 2 + 2; shim 3 or 4 of 16
-    DDR       N·K·0.625 B (8 bits: 1.0625) and 2 K + 4 N
-    roofline  DDR: 0.625 N·K / rate. A tile computes 1 weight in 1.6 B of its stream: far from its limit.
+tiles     32 workers. Each owns whole strips of rows, in rounds of `strips` strips; a round is whole objects
+flow      weights: 16 shim channels → memtile → 2 tiles each (tile_streams.py). x: first in the hub's stream; the
+          hub broadcasts it to the others. y: joined over a column in the memtile, out by shim S2MM 0
+L1        3 weight objects, 2 of x, x and its group records, 2 parts of y, stack: 27 K + 2.25 K (33 KB at K = 2560)
+L2        2 channels x 4 x 10240 B of weights, 4 parts of y
+channels  shim 2 in, 1 out a column; memtile 2 + 4 in, 4 + 1 out; tile 2 in, 1 out (hub 1 in, 2 out)
+BDs       memtile 22 of 24 (even channels), 18 of 24 (odd); tile 3 + 2 + 2; shim 3 or 4 of 16
+DDR       N·K·0.625 B (8 bits: 1.0625) and 2 K + 4 N
+roofline  DDR: 0.625 N·K / rate. A tile computes 1 weight in 1.6 B of its stream: far from its limit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from aie.iron.controlflow import range_
 from aie.iron.device import NPU2, Tile
 from ml_dtypes import bfloat16
 
-from ..tile_streams import CHANNELS, COLUMNS, TILES, array, linear, make_tile_streams, shim_of, tile_of
+from ..tile_streams import (
+    CHANNELS,
+    COLUMNS,
+    TILES,
+    array,
+    linear,
+    make_tile_streams,
+    shim_of,
+    tile_of,
+    to_both,
+    vectors,
+)
 from .packing import GROUP_COLUMNS, OBJECT_BYTES, STRIP_ROWS, UNIT_BYTES, UNITS_PER_OBJECT, whole_objects
 
 HUB = 12  # column 3, row 2
@@ -103,8 +114,8 @@ def plan_projection(rows: int, columns: int, bits: int = 4) -> Projection:
     return plan
 
 
-def pack_projection(plan: Projection, units: Any, x: Any) -> tuple[Any, Any]:
-    """(weights, activation) as the design reads them: units `[rows/16, columns/32, bytes]`, x bf16 words `[columns]`."""
+def pack_projection(plan: Projection, units: Any) -> Any:
+    """The weights as the design reads them, from units `[rows/16, columns/32, bytes]`."""
     strips = sum(plan.rounds) * 4 * plan.strips
     if len(units) < strips:
         none = np.zeros((strips - len(units), *units.shape[1:]), np.uint8)
@@ -118,17 +129,21 @@ def pack_projection(plan: Projection, units: Any, x: Any) -> tuple[Any, Any]:
                 np.stack([whole_objects(r[half, i], plan.bits) for i in range(2)], axis=1).ravel() for r in mine
             ]
         first += count
+    return np.concatenate(channels)
+
+
+def pack_activation(plan: Projection, x: Any) -> Any:
+    """bf16 words `[columns]` in whole objects."""
     raw = np.zeros(plan.x_objects * plan.object_bytes, np.uint8)
     raw[: 2 * plan.columns] = np.ascontiguousarray(x).view(np.uint8)
-    objects = raw.reshape(plan.x_objects, 1, plan.object_bytes)
-    return np.concatenate(channels), np.repeat(objects, 2, axis=1).ravel()
+    return raw
 
 
 def projection(plan: Projection) -> Any:
-    """The program: sequence(weights, x, y) with the arrays of pack_projection and y fp32 `[padded_rows]`."""
+    """The program: sequence(weights, x, y): pack_projection, pack_activation, fp32 `[padded_rows]`."""
     size, groups = plan.object_bytes, plan.groups
     object_ty = array(size, np.uint8)
-    x_ty, sums_ty = array(plan.columns, bfloat16), array(4 * groups, bfloat16)
+    x_ty, sums_ty = array(plan.columns, bfloat16), vectors(4 * groups, bfloat16)
     part_ty = array(plan.strips * STRIP_ROWS, np.float32)
     suffix = "" if plan.bits == 4 else "_8bit"
     i32 = np.int32
@@ -225,13 +240,16 @@ def projection(plan: Projection) -> Any:
         )
 
     sizes = [plan.channel_bytes(channel) for channel in range(CHANNELS)]
-    total, x_bytes = sum(sizes), 2 * plan.x_objects * size
+    total, x_bytes = sum(sizes), plan.x_objects * size
     rt = Runtime()
-    with rt.sequence(
-        array(total, np.uint8), array(x_bytes, np.uint8), array(plan.padded_rows, np.float32)
-    ) as (weights, x, y):
+    with rt.sequence(array(total, np.uint8), array(x_bytes, np.uint8), array(plan.padded_rows, np.float32)) as (
+        weights,
+        x,
+        y,
+    ):
         rt.start(*workers)
-        rt.fill(streams.channels[HUB // 2], x, placement=shim_of(HUB // 2))
+        for first in range(0, x_bytes, size):
+            rt.fill(streams.channels[HUB // 2], x, to_both(x_bytes, first, size), placement=shim_of(HUB // 2))
         for channel in range(CHANNELS):
             if sizes[channel]:
                 tap = linear(total, sum(sizes[:channel]), sizes[channel])

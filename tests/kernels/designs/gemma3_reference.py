@@ -1,8 +1,8 @@
-"""A Gemma3 decoder with random weights, and one token through it in float64: the truth that the decode design is held to."""
+"""A Gemma3 decoder with random weights, and one token through it in float64: the truth for the decode design."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,40 +17,26 @@ NORMS = ("input", "post_attention", "pre_mlp", "post_mlp", "q_norm", "k_norm")
 
 
 @dataclass
-class RandomModel:
-    """Quantised weights as units, norm weights as bf16 `w - 1`, and a cache of `past` positions for every layer."""
+class Model:
+    """A decoder and where it is.
+
+    Attributes:
+        past: Cached positions.
+        units: For each layer the units of qkv, o, gate, up and down.
+        norms: For each layer `w - 1` in bf16 of NORMS.
+        keys, values: For each layer bf16 `[kv heads, past, head_dim]`.
+        hidden: The new token's embedding, fp32.
+        final_norm: As norms.
+    """
 
     shape: Gemma3Shape
     past: int
-    seed: int = 0
-    units: list[dict[str, Array]] = field(default_factory=list)
-    norms: list[dict[str, Array]] = field(default_factory=list)
-    keys: list[Array] = field(default_factory=list)  # [kv heads, positions, head_dim] bf16
-    values: list[Array] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        rng, s = np.random.default_rng(self.seed), self.shape
-        sizes = {
-            "qkv": (s.qkv, s.hidden),
-            "o": (s.hidden, s.attention),
-            "gate": (s.inter, s.hidden),
-            "up": (s.inter, s.hidden),
-            "down": (s.hidden, s.inter),
-        }
-        for _ in range(s.layers):
-            self.units.append(
-                {
-                    name: quantize_units(rng.standard_normal(size, dtype=np.float32) / np.float32(size[1] ** 0.5))
-                    for name, size in sizes.items()
-                }
-            )
-            width = {"q_norm": s.head_dim, "k_norm": s.head_dim}
-            self.norms.append({n: (0.3 * rng.standard_normal(width.get(n, s.hidden))).astype(bfloat16) for n in NORMS})
-            cached = (s.kv_heads, self.past, s.head_dim)
-            self.keys.append(rng.standard_normal(cached).astype(bfloat16))
-            self.values.append(rng.standard_normal(cached).astype(bfloat16))
-        self.final_norm = (0.3 * rng.standard_normal(s.hidden)).astype(bfloat16)
-        self.hidden = (3 * rng.standard_normal(s.hidden)).astype(np.float32)
+    units: list[dict[str, Array]]
+    norms: list[dict[str, Array]]
+    keys: list[Array]
+    values: list[Array]
+    hidden: Array
+    final_norm: Array
 
     def rotation(self, is_global: bool) -> Array:
         """cos and sin of the new token, fp32 `[2, head_dim / 2]`."""
@@ -60,12 +46,45 @@ class RandomModel:
         return np.stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
 
 
+def random_model(s: Gemma3Shape, past: int, seed: int = 0) -> Model:
+    """Weights, cache and embedding of the sizes that trained models have."""
+    rng = np.random.default_rng(seed)
+    sizes = {
+        "qkv": (s.qkv, s.hidden),
+        "o": (s.hidden, s.attention),
+        "gate": (s.inter, s.hidden),
+        "up": (s.inter, s.hidden),
+        "down": (s.hidden, s.inter),
+    }
+
+    def weights(rows: int, columns: int) -> Array:
+        return quantize_units(rng.standard_normal((rows, columns), dtype=np.float32) / np.float32(columns**0.5))
+
+    def norm(name: str) -> Array:
+        width = s.head_dim if name in ("q_norm", "k_norm") else s.hidden
+        return (0.3 * rng.standard_normal(width)).astype(bfloat16)
+
+    def cached() -> Array:
+        return rng.standard_normal((s.kv_heads, past, s.head_dim)).astype(bfloat16)
+
+    return Model(
+        s,
+        past,
+        units=[{name: weights(*size) for name, size in sizes.items()} for _ in range(s.layers)],
+        norms=[{name: norm(name) for name in NORMS} for _ in range(s.layers)],
+        keys=[cached() for _ in range(s.layers)],
+        values=[cached() for _ in range(s.layers)],
+        hidden=(3 * rng.standard_normal(s.hidden)).astype(np.float32),
+        final_norm=norm("final"),
+    )
+
+
 def rms_norm(x: Array, w: Array) -> Array:
     """x over its root mean square, times 1 + w."""
     return x / np.sqrt(np.mean(x * x, -1, keepdims=True) + EPSILON) * (1 + w.astype(np.float64))
 
 
-def decode(model: RandomModel, rounding: Any = lambda x: x) -> tuple[Array, list[Array], list[Array]]:
+def decode(model: Model, rounding: Any = lambda x: x) -> tuple[Array, list[Array], list[Array]]:
     """(final normed hidden state, new key and new value of each layer).
 
     `rounding` is applied where the design stores bf16: with it, the result is ideal arithmetic in its formats.

@@ -116,7 +116,7 @@ def configuration(past: int, capacity: int) -> tuple[Any, ...]:
 
 def argument(given: Any) -> str:
     """A FIFO's element, a buffer or a number, as text."""
-    return str(given.name if hasattr(given, "handle") else getattr(given, "_name", given))
+    return str(given.handle.name if hasattr(given, "handle") else getattr(given, "_name", given))
 
 
 def rendered(program: list[Any]) -> list[str]:

@@ -21,8 +21,10 @@ import numpy as np
 from tests.bench.peers.environments import environment
 from tests.bench.peers.models import model_path
 
-__all__ = ["CELLS", "CONTESTANTS", "Cell", "Contestant", "Sample", "measure"]
+__all__ = ["CELLS", "CONTESTANTS", "MEMORY", "Cell", "Contestant", "Sample", "measure", "read_bandwidth"]
 
+MEMORY = "memory read, GB/s"  # measured between the rounds of decode: a virtual machine's bandwidth comes and goes
+_BENCH = Path(__file__).parents[3] / "build/release/tests/kernels/bench/kernel_bench"
 _ENGINES = Path(__file__).with_name("engines")
 _FIRST_TOKEN, _END = 1000, 200_000  # ordinary tokens of a Gemma vocabulary
 _LONG = 4096  # a context that is made once: what the rounds add to it does not matter
@@ -102,12 +104,22 @@ def measure(
     if cell.kind == "start":
         yield from _starts(size, contestants, rounds, threads)
         return
-    context = max(cell.tokens, 64) + decode_tokens * (rounds + 2)
+    context = max(cell.tokens, 512) + decode_tokens * (rounds + 2)  # genai's sliding caches want no less than a window
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(_Process(size, c, threads, context)) for c in contestants]
         for process in processes:
             process.ask("load", _prompt(8, 0))
-        yield from _rounds(processes, cell, rounds, decode_tokens)
+        yield from _rounds(processes, cell, rounds, threads, decode_tokens)
+
+
+def read_bandwidth(threads: int) -> float | None:
+    """Bytes a second, by the bench ReadBandwidth; None where it is not built, or not for so many threads."""
+    if not _BENCH.is_file():
+        return None
+    command = [_BENCH, f"--benchmark_filter=^ReadBandwidth/team:{threads}/", "--benchmark_format=json"]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    benches = json.loads(run.stdout or '{"benchmarks": []}')["benchmarks"]
+    return float(benches[0]["GB/s"]) * 1e9 if benches else None
 
 
 class _Process:
@@ -155,7 +167,9 @@ class _Process:
         return answer
 
 
-def _rounds(processes: Sequence[_Process], cell: Cell, rounds: int, decode_tokens: int) -> Iterator[Sample]:
+def _rounds(
+    processes: Sequence[_Process], cell: Cell, rounds: int, threads: int, decode_tokens: int
+) -> Iterator[Sample]:
     for i in range(rounds + 1):
         for process in processes[i % len(processes) :] + processes[: i % len(processes)]:
             print(f"\r\033[K{cell.name} {i}/{rounds} {process.contestant.name}", end="", file=sys.stderr, flush=True)
@@ -168,6 +182,8 @@ def _rounds(processes: Sequence[_Process], cell: Cell, rounds: int, decode_token
                 tokens, seconds = decode_tokens, process.ask("decode", decode_tokens)
             if i:
                 yield process.sample(cell.name, tokens / seconds)
+        if cell.kind == "decode" and (rate := read_bandwidth(threads)) is not None:
+            yield Sample(cell.name, MEMORY, rate / 1e9, "kernel_bench")
     print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxruntime_ep_ryzen_npu_gemma.machine import machine_stamp
-from tests.bench.peers.contest import CELLS, CONTESTANTS, Sample
+from tests.bench.peers.contest import CELLS, CONTESTANTS, MEMORY, Sample
 
 __all__ = ["Results"]
 
@@ -64,6 +64,8 @@ class Results:
                 pairs = [(self.median(c, name), peer) for c, peer in zip(columns, best, strict=True)]
                 ratios = [f"{ours / peer:.2f} ×" if ours and peer else "-" for ours, peer in pairs]
                 rows.append((f"**{name} : best peer**", *ratios))
+        if any(self.median(column, MEMORY) is not None for column in columns):
+            rows.append((MEMORY, *(_figure(self.median(column, MEMORY)) for column in columns)))
         lines = [("tokens/s", *columns), ("---", *["---:"] * len(columns)), *rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

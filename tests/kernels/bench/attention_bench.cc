@@ -17,10 +17,10 @@ constexpr int64_t kGroup = 4;  // query heads to a KV head, as in 270M and 1B
 void Run(benchmark::State& state, const KernelRow<FlowAccumulateFn>& row) {
   const int64_t positions = state.range(0), keys = state.range(1);
   AttentionOperands operands(positions, kGroup, keys);  // each thread has a KV head of its own
-  for (auto _ : state) operands.Run(row.fn);
-  if (positions == 1) return ShowBandwidth(state, 2 * keys * kHeadDim * 2);
+  const double seconds = SecondsPerCall(state, [&] { operands.Run(row.fn); });
+  if (positions == 1) return ShowBandwidth(state, 2 * keys * kHeadDim * 2, seconds);
   const int64_t seen = positions * keys - positions * (positions - 1) / 2;  // keys of all positions, causal
-  ShowOperations(state, 2 * 2 * seen * kGroup * kHeadDim, Fp32Peak(row.required));
+  ShowOperations(state, 2 * 2 * seen * kGroup * kHeadDim, seconds, Fp32Peak(row.required));
 }
 
 const bool kRegistered = [] {
@@ -32,6 +32,10 @@ const bool kRegistered = [] {
         ->Args({1, 262144})  // so many that they come from memory
         ->Args({8, 512})
         ->Args({8, 4096})
+        ->Setup([](const benchmark::State& state) {
+          MeasureReading(state.threads());
+          MeasurePeaks(state.threads());
+        })
         ->ThreadRange(1, 2)
         ->UseRealTime();
   }

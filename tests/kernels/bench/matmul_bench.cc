@@ -30,6 +30,8 @@ constexpr int64_t kCold = int64_t{192} << 20;  // weights that are gone through 
 std::unique_ptr<MatMulOperands> operands;  // of the bench that runs, shared by its threads
 
 void SetUp(const benchmark::State& state) {
+  MeasureReading(state.threads());
+  MeasurePeaks(state.threads());
   const Product& product = kProducts[state.range(0)];
   const int64_t copies = product.M == 1 ? kCold / product.shape.packed_bytes() + 1 : 1;
   operands = std::make_unique<MatMulOperands>(product.shape, product.M, copies);
@@ -44,17 +46,16 @@ void Register(const KernelRow<Fn> (&rows)[kRows], const char* (*peak)(uint32_t r
       const Product& product = kProducts[i];
       const std::string name = std::string(row.name) + "/" + product.name + "_" + std::to_string(product.shape.bits) +
                                "bit/rows:" + std::to_string(product.M);
-      benchmark::RegisterBenchmark(name.c_str(),
-                                   [&row, &product, peak](benchmark::State& state) {
-                                     int64_t copy = 0;
-                                     for (auto _ : state)
-                                       operands->Run(row.fn, copy++, state.thread_index(), state.threads());
-                                     if (product.M == 1)
-                                       return ShowBandwidth(state, product.shape.packed_bytes() / state.threads());
-                                     ShowOperations(state,
-                                                    2 * product.M * product.shape.N * product.shape.K / state.threads(),
-                                                    peak(row.required, product.shape.bits));
-                                   })
+      benchmark::RegisterBenchmark(
+          name.c_str(),
+          [&row, &product, peak](benchmark::State& state) {
+            int64_t copy = 0;
+            const double seconds =
+                SecondsPerCall(state, [&] { operands->Run(row.fn, copy++, state.thread_index(), state.threads()); });
+            if (product.M == 1) return ShowBandwidth(state, product.shape.packed_bytes() / state.threads(), seconds);
+            ShowOperations(state, 2 * product.M * product.shape.N * product.shape.K / state.threads(), seconds,
+                           peak(row.required, product.shape.bits));
+          })
           ->Arg(static_cast<int64_t>(i))
           ->Setup(SetUp)
           ->Teardown(TearDown)

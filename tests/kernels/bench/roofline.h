@@ -23,7 +23,11 @@ int PeakRowCount();
 // Sums up memory; gives the sum, which is of use to nobody, so that the reading is not optimised away.
 uint64_t ReadAll(const uint8_t* begin, const uint8_t* end);
 
-// Measured at the first call with that number of threads; the best of several passes.
+// Measure for a number of threads, unless it is done: the best of several passes. Not thread-safe.
+void MeasureReading(int threads);
+void MeasurePeaks(int threads);
+
+// What was measured.
 double ReadBytesPerSecond(int threads);
 double PeakOpsPerSecond(const char* name, int threads);  // 0 when this CPU lacks the row
 

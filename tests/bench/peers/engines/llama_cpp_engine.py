@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import sys
 from collections.abc import Sequence
 
 import llama_cpp
@@ -11,12 +12,21 @@ import numpy as np
 import protocol
 
 _BATCH = 2048  # llama-bench's
+_ERROR = 4
+
+
+@llama_cpp.llama_log_callback
+def _log(level: int, text: bytes, _: object) -> None:
+    """Keeps the errors of what is a page of text for each model."""
+    if level >= _ERROR:
+        print(text.decode(errors="replace"), end="", file=sys.stderr)
 
 
 class LlamaCpp:
     """See `protocol.Engine`."""
 
     def __init__(self, args: argparse.Namespace) -> None:
+        llama_cpp.llama_log_set(_log, None)
         llama_cpp.llama_backend_init()
         self._model = llama_cpp.llama_model_load_from_file(args.model.encode(), llama_cpp.llama_model_default_params())
         assert self._model, f"llama.cpp cannot load {args.model}"

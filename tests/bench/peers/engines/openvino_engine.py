@@ -21,7 +21,7 @@ class OpenVino:
     def __init__(self, args: argparse.Namespace) -> None:
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
-        scheduler.max_num_batched_tokens = args.context
+        scheduler.max_num_batched_tokens = min(args.context, 4096)
         scheduler.cache_size = 0  # grows as needed
         self._pipeline = openvino_genai.LLMPipeline(
             args.model, "CPU", scheduler_config=scheduler, INFERENCE_NUM_THREADS=args.threads

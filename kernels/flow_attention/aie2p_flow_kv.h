@@ -15,8 +15,8 @@
 // Numerics. q and K are bf16, their products exact, sums fp32. Scores are in powers of two (qk_norm_rope folded the
 // scale and log2(e) into q). The running maximum m is an integer: rescaling by 2^(m_old - m_new) is exact, and in a
 // long sequence it is nearly always 1 and skipped. A weight is the core's exp2, a bf16, and l sums the very weights
-// that multiply V. A head that saw no row has l = 0 and finishes as 0. A NaN in a visible score gives NaN in that
-// head's output, an infinite score too.
+// that multiply V. A head that saw no row has l = 0 and finishes as 0. A visible score of NaN or plus infinity makes
+// its head's output NaN, one of minus infinity has no weight.
 #pragma once
 
 #include "kernels/aie2p_limbs.h"

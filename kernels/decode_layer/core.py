@@ -2,7 +2,7 @@
 
 A core's objects, in the order in which they come (plan.py has the counts):
 
-    hub and writer only: hidden state, rotation tables, first input norm
+    hub and writer only: rotation tables, hidden state, first input norm
     per layer:  qkv weights [q, k norms] · K, V, K, V … · o weights [two norms] · gate, up … · down [two norms]
 """
 
@@ -17,12 +17,13 @@ from aie.iron.controlflow import range_
 
 from ..gemma3_shapes import GLOBAL_EVERY
 from ..matmul_nbits.packing import GROUP_COLUMNS, STRIP_ROWS, UNITS_PER_OBJECT
-from .plan import HUB, KV_ROWS, OBJECT, RECORD, WRITER, Plan, Run, chain_sources
+from .plan import HUB, KV_ROWS, OBJECT, PER_KIND, RECORD, WRITER, Plan, Run, chain_sources
 
 HEAD = 256
-RTP = 4  # run-time parameters of a kind of layer: see RTP_FULL …
-RTP_FULL, RTP_LAST, RTP_LAST_ROWS, RTP_SKIP = range(RTP)
 ROTATION = 256  # floats of a position's cos and sin
+
+# Run-time parameters of a tile, for each kind of layer (token.py).
+FULL, LAST, LAST_ROWS, SKIP = range(4)
 
 
 class TileProgram:
@@ -38,7 +39,7 @@ class TileProgram:
     def __call__(self, *args: Any) -> None:
         """A token."""
         t = SimpleNamespace(**dict(zip(self.names, args, strict=True)))
-        t.barrier.wait_for_value(1)
+        t.barrier.wait_for_value(1)  # the parameters are written
         self._start(t)
         for layer in range_(self.shape.layers):
             kind = (layer % GLOBAL_EVERY) // (GLOBAL_EVERY - 1)  # 1: this layer sees everything
@@ -112,27 +113,32 @@ class TileProgram:
     # ---- steps of a layer
 
     def _start(self, t: Any) -> None:
+        """The hub takes the token in and sends its first norm."""
         shape, plan = self.shape, self.plan
         if self.tile == WRITER:
-            for _ in range_(plan.state_objects + 2):
-                t.stream.acquire(1)
-                t.stream.release(1)
+            self._skip(t, plan.state_objects + 2)
         if not self.is_hub:
             return
+        tables = t.stream.acquire(1)
+        t.load_table(tables, t.table, 0, 2 * ROTATION)
+        t.stream.release(1)
         per_object = OBJECT // 4
         for i in range(plan.state_objects):
             state = t.stream.acquire(1)
             first = i * per_object
             t.load_hidden(state, t.hidden, first, min(per_object, shape.hidden - first))
             t.stream.release(1)
-        tables = t.stream.acquire(1)
-        t.load_table(tables, t.table, 0, 2 * ROTATION)
-        t.stream.release(1)
         norm = t.stream.acquire(1)
         message = t.message.acquire(1)
         t.rms_norm(t.hidden, norm, message, 1, shape.hidden, 0)
         t.stream.release(1)
         self._send_x(t, message, shape.hidden)
+
+    def _skip(self, t: Any, objects: int) -> None:
+        """The writer shares the hub's channel and lets its objects pass."""
+        for _ in range_(objects):
+            t.stream.acquire(1)
+            t.stream.release(1)
 
     def _qkv(self, t: Any, kind: Any) -> None:
         first, count = self._rows(t, self.share.qkv)
@@ -141,8 +147,7 @@ class TileProgram:
             for head in range_(heads):
                 self._hand_on(t, first, count, index_cast(head, to=T.i32()) * HEAD, HEAD)
             if self.tile == WRITER:
-                t.stream.acquire(1)
-                t.stream.release(1)
+                self._skip(t, 1)
             return
 
         norms = t.stream.acquire(1)
@@ -198,11 +203,14 @@ class TileProgram:
             t.flow_values(t.weights, values, t.sums, count, 0, rows)
             t.stream.release(1)
 
-        full, skip = t.rtp[kind * RTP + RTP_FULL], t.rtp[kind * RTP + RTP_SKIP]
+        def parameter(which: int) -> Any:
+            return t.parameters[kind * PER_KIND + which]
+
+        full, skip = parameter(FULL), parameter(SKIP)
         for block in range_(full):
             cached(KV_ROWS, skip - index_cast(block, to=T.i32()) * KV_ROWS)
-        for _ in range_(t.rtp[kind * RTP + RTP_LAST]):
-            cached(t.rtp[kind * RTP + RTP_LAST_ROWS], skip - full * KV_ROWS)
+        for _ in range_(parameter(LAST)):
+            cached(parameter(LAST_ROWS), skip - full * KV_ROWS)
         if not self.is_hub:
             if self.plan.takes_new_token(self.tile):
                 row = 2 * self.plan.kv_head(self.tile)
@@ -286,9 +294,7 @@ class TileProgram:
         shape, one = self.shape, self.plan.norm_objects == 1
         if not self.is_hub:
             if self.tile == WRITER:
-                for _ in range_(self.plan.norm_objects):
-                    t.stream.acquire(1)
-                    t.stream.release(1)
+                self._skip(t, self.plan.norm_objects)
             return
         weights = t.stream.acquire(1)
         t.residual_add(t.sums, weights, t.hidden, 1, shape.hidden, 0)

@@ -16,7 +16,6 @@ docs/npu.md draws it; plan.py has the shares, core.py the program of a tile, pac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,62 +26,12 @@ from ml_dtypes import bfloat16
 
 from ..matmul_nbits.packing import GROUP_COLUMNS
 from ..tile_streams import CHANNELS, TILES, array, linear, make_tile_streams, shim_of, tile_of, to_both, vectors
-from .core import HEAD, ROTATION, RTP, TileProgram
-from .packing import blocks_of
-from .plan import BLOCK_ROWS, HUB, KV_ROWS, OBJECT, WRITER, Plan, chain_sources
+from .core import HEAD, ROTATION, TileProgram
+from .plan import BLOCK_ROWS, HUB, OBJECT, PER_KIND, WRITER, Plan, chain_sources
+from .token import Token, cache_blocks, channel_blocks, parameters
 
 BLOCK = 2 * BLOCK_ROWS * HEAD  # elements of a KV block
 STACK = 2048
-
-
-@dataclass(frozen=True)
-class Token:
-    """Where a token is: `past` positions are cached; the caches of global layers have room for `capacity`."""
-
-    past: int
-    capacity: int
-
-    def slots(self, plan: Plan, is_global: bool) -> tuple[int, int]:
-        """Cached slots that a layer reads, and the slot among them that the token evicts (-1: none)."""
-        window = plan.shape.window
-        if is_global or self.past < window:
-            return self.past, -1
-        return window, self.past % window
-
-    def write_slot(self, plan: Plan, is_global: bool) -> int:
-        """Where the token's own keys and values go."""
-        return self.past if is_global else self.past % plan.shape.window
-
-
-def cache_blocks(plan: Plan, token: Token, layer: int) -> int:
-    """Blocks of a layer's cache for one KV head."""
-    return blocks_of(token.capacity if plan.shape.is_global(layer) else plan.shape.window)
-
-
-def channel_blocks(plan: Plan, token: Token, channel: int, is_global: bool) -> tuple[int, int]:
-    """(first, count) of the blocks that a channel reads of its KV head."""
-    slots, _ = token.slots(plan, is_global)
-    each, index = plan.channels_per_kv_head, channel % plan.channels_per_kv_head
-    total = blocks_of(slots)
-    bounds = [total * i // each for i in (index, index + 1)]
-    return bounds[0], bounds[1] - bounds[0]
-
-
-def run_time_parameters(plan: Plan, token: Token, tile: int) -> list[int]:
-    """Of one tile, for sliding, then for global layers: whole objects, one more or none, its rows, the row to skip."""
-    values = []
-    for is_global in (False, True):
-        slots, evicted = token.slots(plan, is_global)
-        first, count = channel_blocks(plan, token, tile // 2, is_global)
-        offset = KV_ROWS * (tile % 2)  # of this tile's rows in a block
-        last_rows = min(KV_ROWS, max(0, slots - (first + count - 1) * BLOCK_ROWS - offset))
-        skip = -1
-        if evicted >= 0 and offset <= evicted % BLOCK_ROWS < offset + KV_ROWS:
-            block = evicted // BLOCK_ROWS - first
-            if 0 <= block < count:
-                skip = block * KV_ROWS + evicted % BLOCK_ROWS - offset
-        values += [max(count - 1, 0), min(count, 1), last_rows, skip]
-    return values
 
 
 def _kernels(plan: Plan) -> dict[str, Any]:
@@ -92,18 +41,18 @@ def _kernels(plan: Plan) -> dict[str, Any]:
     x, x_groups = vectors(_x_length(plan), bfloat16), vectors(_x_length(plan) // 8, bfloat16)
     kv, out = array(2 * plan.shape.kv_heads * HEAD, bfloat16), array(plan.shape.hidden, bfloat16)
 
-    def kernel(symbol: str, *types: Any, file: str | None = None) -> Any:
-        return Kernel(f"{symbol}_aie2p", f"{file or symbol}_aie2p.o", list(types))
+    def kernel(op: str, name: str, *types: Any) -> Any:
+        return Kernel(f"{name}_aie2p", f"{op}_aie2p.o", list(types))
 
     def exchange(name: str, *types: Any) -> Any:
-        return kernel(f"tile_exchange_{name}", *types, file="tile_exchange")
+        return kernel("tile_exchange", f"tile_exchange_{name}", *types)
 
     def flow(name: str, *types: Any) -> Any:
-        return kernel(f"flow_kv_{name}", *types, file="flow_kv")
+        return kernel("flow_attention", f"flow_kv_{name}", *types)
 
     return {
-        "fused_dqp": kernel("matmul_nbits", slot, x, x_groups, sums, i32, i32, i32, i32, i32),
-        "activation": kernel("matmul_nbits_activation", slot, x, x_groups, i32, i32, i32),
+        "fused_dqp": kernel("matmul_nbits", "matmul_nbits", slot, x, x_groups, sums, i32, i32, i32, i32, i32),
+        "activation": kernel("matmul_nbits", "matmul_nbits_activation", slot, x, x_groups, i32, i32, i32),
         "zero": exchange("zero", sums, i32),
         "place": exchange("place", sums, part, i32, i32, i32, i32),
         "add": exchange("add", part, part, i32),
@@ -114,11 +63,11 @@ def _kernels(plan: Plan) -> dict[str, Any]:
         "load_table": exchange("load_table", slot, table, i32, i32),
         "store_kv": exchange("store_kv", slot, kv, i32),
         "store_hidden": exchange("store_hidden", slot, out, i32),
-        "rms_norm": kernel("rms_norm", hidden, slot, slot, i32, i32, i32),
-        "residual_add": kernel("residual_add_f32", sums, slot, hidden, i32, i32, i32),
-        "qk_norm_rope": kernel("qk_norm_rope_f32", part, slot, table, slot, i32, i32, i32, i32),
-        "kv_store": kernel("kv_store", part, slot, i32, i32),
-        "gelu_mul": kernel("gelu_mul_f32", sums, slot, i32, i32),
+        "rms_norm": kernel("rms_norm", "rms_norm", hidden, slot, slot, i32, i32, i32),
+        "residual_add": kernel("residual_add", "residual_add_f32", sums, slot, hidden, i32, i32, i32),
+        "qk_norm_rope": kernel("qk_norm_rope", "qk_norm_rope_f32", part, slot, table, slot, i32, i32, i32, i32),
+        "kv_store": kernel("kv_store", "kv_store", part, slot, i32, i32),
+        "gelu_mul": kernel("gelu_mul", "gelu_mul_f32", sums, slot, i32, i32),
         "flow_init": flow("init", state, sums, i32),
         "flow_scores": flow("scores", slot, slot, state, state, i32, i32, i32, i32),
         "flow_values": flow("values", state, slot, sums, i32, i32, i32),
@@ -131,7 +80,7 @@ def _x_length(plan: Plan) -> int:
     return (plan.x_groups + max(share.mlp_groups for share in plan.shares)) * GROUP_COLUMNS
 
 
-def _buffers(plan: Plan, tile: int) -> dict[str, Any]:
+def _buffers(plan: Plan, tile: int, place: Tile) -> dict[str, Any]:
     length = _x_length(plan)
     sizes: dict[str, tuple[int, Any]] = {
         "x": (length, bfloat16),
@@ -140,14 +89,16 @@ def _buffers(plan: Plan, tile: int) -> dict[str, Any]:
         "scratch": (OBJECT, np.uint8),
         "softmax": (plan.shape.heads * 16, np.float32),
         "weights": (plan.shape.heads * 16, np.float32),
+        "parameters": (2 * PER_KIND, np.int32),
     }
     if tile == HUB:
         sizes["hidden"] = (plan.shape.hidden, np.float32)
         sizes["table"] = (2 * ROTATION, np.float32)
         sizes["head"] = (plan.chunk, np.float32)
-    buffers = {name: Buffer(vectors(n, dtype), name=f"tile{tile}_{name}") for name, (n, dtype) in sizes.items()}
-    buffers["rtp"] = Buffer(vectors(2 * RTP, np.int32), name=f"tile{tile}_rtp", use_write_rtp=True)
-    return buffers
+    return {
+        name: Buffer(vectors(n, dtype), name=f"tile{tile}_{name}", placement=place, use_write_rtp=name == "parameters")
+        for name, (n, dtype) in sizes.items()
+    }
 
 
 def decode_layer(plan: Plan, token: Token) -> Any:
@@ -167,7 +118,7 @@ def decode_layer(plan: Plan, token: Token) -> Any:
         if tile != HUB
     }
     kernels, barrier = _kernels(plan), WorkerRuntimeBarrier()
-    workers, parameters = [], []
+    workers, to_write = [], []
     for tile in range(TILES):
         ends: dict[str, Any] = {"stream": streams.tiles[tile]}
         ends["message"] = message.prod() if tile == HUB else message.cons()
@@ -176,11 +127,12 @@ def decode_layer(plan: Plan, token: Token) -> Any:
         ends |= {f"chain{source}": chains[source].cons() for source in chain_sources(tile)}
         if tile == WRITER:
             ends |= {"kv_out": kv_out.prod(), "out": out.prod()}
-        buffers = _buffers(plan, tile)
-        parameters.append(buffers["rtp"])
+        place = tile_of(tile)
+        buffers = _buffers(plan, tile, place)
+        to_write.append((buffers["parameters"], parameters(plan, token, tile)))
         arguments = {**ends, **buffers, **kernels, "barrier": barrier}
         program = TileProgram(plan, tile, list(arguments))
-        workers.append(Worker(program, list(arguments.values()), placement=tile_of(tile), stack_size=STACK))
+        workers.append(Worker(program, list(arguments.values()), placement=place, stack_size=STACK))
 
     before = [OBJECT * 2 * plan.objects(2 * channel)[0] for channel in range(CHANNELS)]
     after = [OBJECT * 2 * plan.objects(2 * channel)[1] for channel in range(CHANNELS)]
@@ -196,16 +148,11 @@ def decode_layer(plan: Plan, token: Token) -> Any:
         array(token_bytes, np.uint8),
         array(shape.hidden, bfloat16),
     ) as (weights, cache, token_in, hidden):
-        for tile, buffer in enumerate(parameters):
-            values = run_time_parameters(plan, token, tile)
-
-            def write(rtp: Any, values: list[int] = values) -> None:
-                for i, value in enumerate(values):
-                    rtp[i] = value
-
-            rt.inline_ops(write, [buffer])
-        rt.set_barrier(barrier, 1)
         rt.start(*workers)
+
+        def write(buffer: Any, values: list[int]) -> None:
+            for i, value in enumerate(values):
+                buffer[i] = value
 
         def fill_weights(channel: int, first: int, count: int, group: Any) -> None:
             tap = linear(int(starts[-1]), int(starts[channel]) + first, count)
@@ -232,6 +179,9 @@ def decode_layer(plan: Plan, token: Token) -> Any:
             rt.fill(streams.channels[HUB // 2], token_in, tap, opening, placement=shim_of(HUB // 2))
         for channel in range(CHANNELS):
             fill_weights(channel, 0, before[channel], opening)
+        for buffer, values in to_write:  # the streams fill meanwhile
+            rt.inline_ops(write, [buffer, values])
+        rt.set_barrier(barrier, 1)
         previous = opening
         for layer in range(shape.layers):
             group = rt.task_group()

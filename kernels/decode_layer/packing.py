@@ -16,6 +16,7 @@ import numpy as np
 
 from ..matmul_nbits.packing import UNIT_BYTES, whole_objects
 from .plan import BLOCK_ROWS, CHANNELS, HUB, OBJECT, WRITER, Plan, Run
+from .token import blocks_of
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -89,12 +90,7 @@ def pack_token(hidden: Any, cos_sin: Any, input_norm: Any) -> Bytes:
         cos_sin: Rotation tables, fp32: local cos, local sin, global cos, global sin, head_dim/2 each.
         input_norm: Of the first layer, w - 1 in bf16, as words.
     """
-    return np.concatenate([_vectors(hidden), _vectors(cos_sin), _vectors(input_norm)]).ravel()
-
-
-def blocks_of(positions: int) -> int:
-    """KV blocks that hold so many positions."""
-    return -(-positions // BLOCK_ROWS)
+    return np.concatenate([_vectors(cos_sin), _vectors(hidden), _vectors(input_norm)]).ravel()
 
 
 def pack_cache(keys: Any, values: Any, capacity: int) -> Any:

@@ -24,6 +24,7 @@ TILES = 32
 OBJECT = OBJECT_BYTES[4]  # bytes of one object of a tile's stream, whatever it holds
 KV_ROWS = 10  # keys or values of 256 bf16 in an object
 BLOCK_ROWS = 2 * KV_ROWS  # positions of a KV block: what a channel's pair of tiles takes at once
+PER_KIND = 4  # run-time parameters of a tile for a kind of layer
 RECORD = 272  # floats of a head's attention state
 HUB = 12  # its tile number: column 3, row 2, where the chains from west, east and north meet
 WRITER = HUB + 1  # takes the new k and v, and the last hidden state, to DDR

@@ -217,7 +217,7 @@ def projection(plan: Projection) -> Any:
         column = tile // 4
         if not plan.rounds[column]:
             continue
-        name = f"tile{tile}"
+        name, place = f"tile{tile}", tile_of(tile)
         workers.append(
             Worker(
                 sibling if tile == HUB + 1 else core,
@@ -225,8 +225,8 @@ def projection(plan: Projection) -> Any:
                     streams.tiles[tile],
                     message.prod() if tile == HUB else message.cons(),
                     outs[column][1][tile % 4].prod(),
-                    Buffer(x_ty, name=f"{name}_x"),
-                    Buffer(sums_ty, name=f"{name}_sums"),
+                    Buffer(x_ty, name=f"{name}_x", placement=place),
+                    Buffer(sums_ty, name=f"{name}_sums", placement=place),
                     tile == HUB,
                     plan.rounds[column],
                     activation,
@@ -234,7 +234,7 @@ def projection(plan: Projection) -> Any:
                     zero,
                     send,
                 ],
-                placement=tile_of(tile),
+                placement=place,
                 stack_size=2048,
             )
         )

@@ -11,15 +11,9 @@ from ml_dtypes import bfloat16
 
 from kernels import tile_streams
 from kernels.decode_layer import plan as plans
-from kernels.decode_layer.design import (
-    BLOCK_ROWS,
-    KV_ROWS,
-    Token,
-    channel_blocks,
-    decode_layer,
-    run_time_parameters,
-)
-from kernels.decode_layer.packing import blocks_of
+from kernels.decode_layer.design import decode_layer
+from kernels.decode_layer.plan import BLOCK_ROWS, KV_ROWS, PER_KIND
+from kernels.decode_layer.token import Token, blocks_of, channel_blocks, parameters
 from kernels.gemma3_shapes import GEMMA3_1B, GEMMA3_4B, GEMMA3_270M, SHAPES, Gemma3Shape
 from kernels.matmul_nbits.packing import STRIP_ROWS, UNITS_PER_OBJECT
 from kernels.sim import DesignError, lower
@@ -92,7 +86,7 @@ def test_every_cached_position_is_attended_to_by_one_tile(shape: Gemma3Shape, pa
         slots, evicted = token.slots(plan, is_global)
         seen: list[list[int]] = [[] for _ in range(shape.kv_heads)]
         for tile in range(plans.TILES):
-            full, last, last_rows, skip = run_time_parameters(plan, token, tile)[4 * kind : 4 * kind + 4]
+            full, last, last_rows, skip = parameters(plan, token, tile)[PER_KIND * kind :][:4]
             first, count = channel_blocks(plan, token, tile // 2, is_global)
             assert full + last == count, "as many objects as the channel sends"
             for block in range(count):
@@ -137,7 +131,7 @@ def rendered(program: list[Any]) -> list[str]:
 
 def test_one_configuration_serves_every_length() -> None:
     first = configuration(7, 1024)
-    assert any("rtp[" in line for line in first[2][0]), "lengths are run-time parameters"
+    assert any("parameters[" in line for line in first[2][0]), "lengths are run-time parameters"
     for past, capacity in ((0, 1024), (1023, 1024), (30000, 32768)):
         assert configuration(past, capacity) == first
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from ml_dtypes import bfloat16
 
-from kernels.decode_layer.design import Token, decode_layer
+from kernels.decode_layer.design import decode_layer
 from kernels.decode_layer.packing import pack_cache, pack_token, pack_weights
 from kernels.decode_layer.plan import make_plan
+from kernels.decode_layer.token import Token
 from tests.kernels.designs.gemma3_reference import Model
 from tests.kernels.designs.running import execute
 

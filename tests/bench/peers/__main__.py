@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="TEXT", help=f"contestants with this in their names: {names}")
     parser.add_argument("--rounds", type=int, default=5, help="after one that warms up (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="default %(default)s")
-    parser.add_argument("--decode-tokens", type=int, default=64, help="a round (default %(default)s)")
+    parser.add_argument("--decode-tokens", type=int, default=32, help="a round (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the file of results")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it (.png, .svg; needs matplotlib)")
     args = parser.parse_args()

@@ -27,7 +27,7 @@ MEMORY = "memory read, GB/s"  # measured between the rounds of decode: a virtual
 _BENCH = Path(__file__).parents[3] / "build/release/tests/kernels/bench/kernel_bench"
 _ENGINES = Path(__file__).with_name("engines")
 _FIRST_TOKEN, _END = 1000, 200_000  # ordinary tokens of a Gemma vocabulary
-_LONG = 4096  # a context that is made once: what the rounds add to it does not matter
+_LONG = 1024  # a context that is made once: what the rounds add to it does not matter
 
 
 @dataclasses.dataclass(frozen=True)

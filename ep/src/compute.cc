@@ -3,6 +3,7 @@
 #include <optional>
 #include <vector>
 
+#include "ep/src/device/crew.h"
 #include "ep/src/ort_types.h"
 
 namespace ryzen_npu_gemma::ep {
@@ -67,14 +68,21 @@ class KernelTensors final : public RunTensors {
 };
 
 // The session's intra-op thread pool.
-class PoolThreads final : public Threads {
+class SessionPool final : public Pool {
  public:
-  PoolThreads(const Api& api, OrtKernelContext* context) : api_(api), context_(context) {}
+  SessionPool(const Api& api, OrtKernelContext* context) : api_(api), context_(context) {}
+
+  void Call(int most, void (*task)(void*), void* arg) override {
+    Task call{task, arg};
+    const auto run = [](void* c, std::size_t) { static_cast<Task*>(c)->task(static_cast<Task*>(c)->arg); };
+    api_.Check(api_.ort->KernelContext_ParallelFor(context_, run, static_cast<std::size_t>(most), 0, &call));
+  }
 
  private:
-  void Run(std::size_t n, void (*fn)(void*, std::size_t), void* arg) override {
-    api_.Check(api_.ort->KernelContext_ParallelFor(context_, fn, n, 0, arg));
-  }
+  struct Task {
+    void (*task)(void*);
+    void* arg;
+  };
 
   const Api& api_;
   OrtKernelContext* context_;
@@ -82,8 +90,8 @@ class PoolThreads final : public Threads {
 
 }  // namespace
 
-ComputeInfo::ComputeInfo(const Api& api, Plan plan, Accuracy accuracy)
-    : OrtNodeComputeInfo{}, api_(api), program_(std::move(plan), accuracy) {
+ComputeInfo::ComputeInfo(const Api& api, Plan plan, const Options& options)
+    : OrtNodeComputeInfo{}, api_(api), threads_(options.threads), program_(std::move(plan), options.accuracy) {
   ort_version_supported = api.version;
   CreateState = CreateStateImpl;
   Compute = ComputeImpl;
@@ -99,8 +107,8 @@ OrtStatus* ORT_API_CALL ComputeInfo::ComputeImpl(OrtNodeComputeInfo* self, void*
   auto& info = *static_cast<ComputeInfo*>(self);
   return Guard(info.api_, [&] {
     KernelTensors tensors(info.api_, context);
-    PoolThreads threads(info.api_, context);
-    info.program_.Run(tensors, threads);
+    SessionPool pool(info.api_, context);
+    Crew::Work(pool, info.threads_, [&](Threads& crew) { info.program_.Run(tensors, crew); });
   });
 }
 

@@ -10,7 +10,7 @@ namespace ryzen_npu_gemma::ep {
 
 class ComputeInfo : public OrtNodeComputeInfo {
  public:
-  ComputeInfo(const Api& api, Plan plan, Accuracy accuracy);
+  ComputeInfo(const Api& api, Plan plan, const Options& options);
 
  private:
   static OrtStatus* ORT_API_CALL CreateStateImpl(OrtNodeComputeInfo* self, OrtNodeComputeContext* context,
@@ -19,6 +19,7 @@ class ComputeInfo : public OrtNodeComputeInfo {
   static void ORT_API_CALL ReleaseStateImpl(OrtNodeComputeInfo* self, void* state);
 
   const Api api_;
+  const int threads_;
   HostProgram program_;
 };
 

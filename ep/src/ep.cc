@@ -102,7 +102,7 @@ OrtNodeComputeInfo* Ep::CompileRegion(const OrtGraph* graph, const OrtNode* fuse
                                         " was claimed and is refused now: " + d.reason + " (" + d.value + ")");
   return new ComputeInfo(
       api_, BuildPlan(read.graph, policy, InputNames(api_, fused_node), OutputNames(api_, fused_node), weights_),
-      options_.accuracy);
+      options_);
 }
 
 void ORT_API_CALL Ep::ReleaseNodeComputeInfosImpl(OrtEp*, OrtNodeComputeInfo** infos, size_t count) noexcept {

@@ -1,6 +1,7 @@
 #include "ep/src/options.h"
 
 #include <algorithm>
+#include <charconv>
 #include <string_view>
 
 #include "ep/src/error.h"
@@ -16,6 +17,15 @@ namespace {
 bool Flag(const std::string& key, const std::string& value) {
   if (value == "0" || value == "1") return value == "1";
   Refuse(key, value, "0 or 1");
+}
+
+int ThreadCount(const std::string& key, const std::string& value) {
+  int count = 0;
+  const char* end = value.data() + value.size();
+  const auto [stop, error] = std::from_chars(value.data(), end, count);
+  if (error == std::errc() && stop == end && 0 <= count && count <= kMaxThreads)
+    return count == 0 ? kMaxThreads : count;
+  Refuse(key, value, "a number from 0 to 1024");
 }
 
 }  // namespace
@@ -45,6 +55,8 @@ Options ParseOptions(const std::map<std::string, std::string>& session_config) {
         options.accuracy = Accuracy::kFast;
       else
         Refuse(key, value, "exact or fast");
+    } else if (key == "threads") {
+      options.threads = ThreadCount(key, value);
     } else if (key == "placement_report") {
       options.placement_report = value;
     } else {

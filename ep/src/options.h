@@ -9,10 +9,13 @@ namespace ryzen_npu_gemma::ep {
 enum class DeviceChoice { kAuto, kNpu, kHost };
 enum class Accuracy { kExact, kFast };
 
+inline constexpr int kMaxThreads = 1024;
+
 struct Options {
   DeviceChoice device = DeviceChoice::kAuto;
   bool strict = false;
   Accuracy accuracy = Accuracy::kExact;
+  int threads = kMaxThreads;
   bool log_partition_summary = false;
   std::string placement_report;  // path; empty: none
 };
@@ -33,6 +36,7 @@ inline constexpr OptionDoc kOptionDocs[] = {
      "run on the CPU EP"},
     {"accuracy", "exact|fast", "exact",
      "exact: fp32 activations and accumulation; fast: matrix products take activations in int8 groups of 32"},
+    {"threads", "0..1024", "0", "at most so many of the session's intra-op threads work in a run; 0: all of them"},
     {"placement_report", "path", "",
      "writes one line for each node the EP was shown: where it runs, or why not (tab-separated)"},
     {"log_partition_summary", "0|1", "0", "1: logs how many nodes and what share of the multiply-adds the EP took"},

@@ -16,8 +16,8 @@ namespace {
 constexpr int64_t kHeadDim = 32;
 
 class ForwardThreads final : public Threads {
-  void Run(std::size_t n, void (*fn)(void*, std::size_t), void* arg) override {
-    for (std::size_t i = 0; i < n; ++i) fn(arg, i);
+  void Run(int64_t n, int64_t grain, RangeFn fn, void* arg) override {
+    for (int64_t i = 0; i < n; i += grain) fn(arg, i, std::min(i + grain, n));
   }
 };
 

@@ -30,11 +30,13 @@ TEST(Options, ParsesEveryKey) {
   const Options options = ParseOptions({{"ep.ryzennpugemmaep.device", "npu"},
                                         {"ep.ryzennpugemmaep.strict", "1"},
                                         {"ep.ryzennpugemmaep.accuracy", "fast"},
+                                        {"ep.ryzennpugemmaep.threads", "3"},
                                         {"ep.ryzennpugemmaep.placement_report", "/tmp/x"},
                                         {"ep.ryzennpugemmaep.log_partition_summary", "1"}});
   EXPECT_EQ(options.device, DeviceChoice::kNpu);
   EXPECT_TRUE(options.strict);
   EXPECT_EQ(options.accuracy, Accuracy::kFast);
+  EXPECT_EQ(options.threads, 3);
   EXPECT_TRUE(options.log_partition_summary);
   EXPECT_EQ(options.placement_report, "/tmp/x");
 }
@@ -53,6 +55,9 @@ TEST(Options, RefusesUnknownValues) {
   EXPECT_EQ(Refusal("device", "gpu"), "option ep.ryzennpugemmaep.device: found \"gpu\", needed auto, npu or host");
   EXPECT_EQ(Refusal("strict", "yes"), "option ep.ryzennpugemmaep.strict: found \"yes\", needed 0 or 1");
   EXPECT_EQ(Refusal("accuracy", "best"), "option ep.ryzennpugemmaep.accuracy: found \"best\", needed exact or fast");
+  for (const char* threads : {"", "two", "-1", "1025", "2 "})
+    EXPECT_EQ(Refusal("threads", threads), std::string("option ep.ryzennpugemmaep.threads: found \"") + threads +
+                                               "\", needed a number from 0 to 1024");
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ std::vector<Dim> Rows(int64_t width) { return {{1, ""}, {-1, "sequence"}, {width
 
 // One thread, in reverse order: nothing may depend on the order of shards.
 class BackwardThreads final : public Threads {
-  void Run(std::size_t n, void (*fn)(void*, std::size_t), void* arg) override {
-    for (std::size_t i = n; i-- > 0;) fn(arg, i);
+  void Run(int64_t n, int64_t grain, RangeFn fn, void* arg) override {
+    for (int64_t i = (n - 1) / grain * grain; i >= 0; i -= grain) fn(arg, i, std::min(i + grain, n));
   }
 };
 

@@ -17,10 +17,11 @@
 namespace ryzen_npu_gemma::ep {
 namespace {
 
-constexpr int64_t kMatMulShards = 16;  // enough for even work on a laptop's cores; part of no result
-constexpr int64_t kFewRows = 4;        // up to here a shard prepares the activations anew: fewer shards then
 // Below this a hand-over to another thread costs more than the work.
 constexpr int64_t kInlineElements = int64_t{1} << 14;
+constexpr int64_t kFewRows = 4;             // up to here a matrix product is a stream of weights,
+constexpr int64_t kStreamBytes = 64 << 10;  // and this much of it worth a hand-over,
+constexpr int64_t kBlockStrips = 4;         // above that strips are worth one
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text = "[";
@@ -140,9 +141,7 @@ struct HostProgram::Execution {
   // fn(first, last) over `count` independent items of `size` elements each.
   template <class F>
   void Split(int64_t count, int64_t size, F&& fn) {
-    const int64_t shards =
-        std::clamp<int64_t>(count * size / kInlineElements, 1, std::max<int64_t>(1, std::min<int64_t>(count, 16)));
-    threads.For(shards, [&](int64_t shard) { fn(count * shard / shards, count * (shard + 1) / shards); });
+    threads.ForRange(count, std::max<int64_t>(1, kInlineElements / size), fn);
   }
 
   void operator()(const Embed& launch) {
@@ -183,9 +182,9 @@ struct HostProgram::Execution {
       y.push_back(Write(launch.y[i]));
       total += launch.w[i]->shape.strips();
     }
-    const int64_t shards = std::min(M <= kFewRows ? kMatMulShards / 2 : kMatMulShards, total);
-    threads.For(shards, [&](int64_t shard) {
-      int64_t begin = total * shard / shards, end = total * (shard + 1) / shards;
+    const int64_t grain =
+        M > kFewRows ? kBlockStrips : std::max<int64_t>(1, kStreamBytes / launch.w[0]->shape.strip_bytes());
+    threads.ForRange(total, grain, [&](int64_t begin, int64_t end) {
       for (std::size_t i = 0; i < launch.w.size() && end > 0; ++i) {
         const PackedMatrix& w = *launch.w[i];
         const int64_t strips = w.shape.strips();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ep/src/device/run.h"
+#include "ep/src/device/threads.h"
 #include "ep/src/options.h"
 #include "ep/src/plan.h"
 

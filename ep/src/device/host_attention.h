@@ -6,6 +6,7 @@
 
 #include "ep/src/device/run.h"
 #include "ep/src/device/scratch.h"
+#include "ep/src/device/threads.h"
 #include "ep/src/plan.h"
 
 namespace ryzen_npu_gemma::ep {

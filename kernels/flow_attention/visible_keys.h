@@ -1,4 +1,5 @@
-// Which keys of a segment a query row may see: a range, and both its ends grow with the row.
+// Which keys of a segment a query row may see: a range, and both its ends grow with the row. So neighbouring rows can
+// be cut into tiles that see the same keys.
 #pragma once
 
 #include <algorithm>
@@ -22,6 +23,32 @@ inline KeyRange VisibleKeys(const QueryTile& tile, const KvSegment& segment, int
   const int64_t begin = std::clamp<int64_t>(first - segment.first_position, 0, segment.rows);
   const int64_t end = std::clamp<int64_t>(position + 1 - segment.first_position, begin, segment.rows);
   return {begin, end};
+}
+
+struct RowTile {
+  int64_t row = 0;
+  int64_t rows = 0;
+  KeyRange keys;  // counted from the block's begin, not empty
+};
+
+// Cuts rows [row, row_end) into tiles of at most max_rows; rows that see no key of the block are in none. Returns how
+// many.
+inline int64_t CutRows(const QueryTile& tile, const KvSegment& segment, const KeyRange& block, int64_t row,
+                       int64_t row_end, int64_t max_rows, RowTile* tiles) {
+  int64_t count = 0;
+  while (row < row_end) {
+    const auto visible = [&](int64_t r) {
+      const KeyRange keys = VisibleKeys(tile, segment, r);
+      const int64_t begin = std::clamp(keys.begin, block.begin, block.end);
+      return KeyRange{begin - block.begin, std::clamp(keys.end, begin, block.end) - block.begin};
+    };
+    const KeyRange keys = visible(row);
+    int64_t rows = std::min(max_rows, row_end - row);
+    while (visible(row + rows - 1) != keys) --rows;
+    if (keys.size() > 0) tiles[count++] = {row, rows, keys};
+    row += rows;
+  }
+  return count;
 }
 
 }  // namespace ryzen_npu_gemma::kernels

@@ -23,32 +23,6 @@ void FlowKv(const QueryTile& tile, const KvSegment& segment, const SoftmaxState&
 // Any number of rows: a block of K and V is converted to fp32 panels once and meets all of them.
 void FlowQkv(const QueryTile& tile, const KvSegment& segment, const SoftmaxState& state);
 
-struct RowTile {
-  int64_t row = 0;
-  int64_t rows = 0;
-  KeyRange keys;  // counted from the block's begin, not empty
-};
-
-// Cuts rows [row, row_end) into tiles of at most max_rows; rows that see no key of the block are in none. Returns how
-// many.
-inline int64_t CutRows(const QueryTile& tile, const KvSegment& segment, const KeyRange& block, int64_t row,
-                       int64_t row_end, int64_t max_rows, RowTile* tiles) {
-  int64_t count = 0;
-  while (row < row_end) {
-    const auto visible = [&](int64_t r) {
-      const KeyRange keys = VisibleKeys(tile, segment, r);
-      const int64_t begin = std::clamp(keys.begin, block.begin, block.end);
-      return KeyRange{begin - block.begin, std::clamp(keys.end, begin, block.end) - block.begin};
-    };
-    const KeyRange keys = visible(row);
-    int64_t rows = std::min(max_rows, row_end - row);
-    while (visible(row + rows - 1) != keys) --rows;
-    if (keys.size() > 0) tiles[count++] = {row, rows, keys};
-    row += rows;
-  }
-  return count;
-}
-
 // Scores [kBlockKeys] of one row become e^(score - m), and 0 beside `keys` up to the next multiple of 8; m and l take
 // the block in. Returns the factor by which the row's past decays.
 inline float Softmax(float* scores, const KeyRange& keys, float& m, float& l) {

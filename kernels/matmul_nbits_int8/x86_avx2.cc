@@ -132,11 +132,12 @@ void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const
   static_assert(kTileRows == 4);
   constexpr decltype(&Tile<Group, 1>) kTiles[] = {Tile<Group, 1>, Tile<Group, 2>, Tile<Group, 3>, Tile<Group, 4>};
   const int64_t groups = shape.groups();
-  ForEachTile(shape, M, strip_begin, strip_end, kTileRows, kBlockBytes, [&](int64_t strip, int64_t m, int64_t rows) {
+  const auto tile = [&](int64_t strip, int64_t, int64_t m, int64_t rows) {
     const int64_t n = strip * kStripRows;
     const int64_t columns = std::min(kStripRows, shape.N - n);
     kTiles[rows - 1](a + m * groups, groups, packed + strip * shape.strip_bytes(), columns, y + m * ldy + n, ldy);
-  });
+  };
+  ForEachTile(shape, M, strip_begin, strip_end, 1, kTileRows, kBlockBytes, tile);
 }
 
 }  // namespace

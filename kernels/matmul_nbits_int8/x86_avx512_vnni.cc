@@ -1,5 +1,5 @@
-// A tile of y, 1..8 rows x 16 columns, keeps its sums in registers over the whole depth, so one engine serves decode
-// and prefill.
+// A tile of y, 1..6 rows x 16 or 32 columns, keeps its sums in registers over the whole depth, so one engine serves
+// decode and prefill. With two strips an activation that is loaded meets two weights.
 #include "kernels/matmul_nbits/x86_avx512_vnni.h"
 
 #include <algorithm>
@@ -10,59 +10,89 @@ namespace ryzen_npu_gemma::kernels {
 
 namespace {
 
-constexpr int64_t kTileRows = 8;
+constexpr int64_t kTileRows = 6;
+constexpr int64_t kTileStrips = 2;
 constexpr int64_t kBlockBytes = 256 << 10;  // of activations, a quarter of L2
 
 using avx512::BroadcastCodes;
 
-// y = a w for kRows rows.  a [kRows, groups];  y: `columns` of 16 columns exist
-template <typename Group, int kRows>
-void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* strip, int64_t columns, float* y, int64_t ldy) {
-  __m512 total[kRows];
+// y = a w for kRows rows and kStrips strips, `strip_bytes` apart.  a [kRows, groups];  y: of the last strip, `columns`
+// of 16 columns exist
+template <typename Group, int kRows, int kStrips>
+void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* strip, int64_t strip_bytes, int64_t columns, float* y,
+          int64_t ldy) {
+  __m512 total[kRows][kStrips];
 #pragma GCC unroll 8
-  for (int m = 0; m < kRows; ++m) total[m] = _mm512_setzero_ps();
-  for (int64_t g = 0; g < groups; ++g, ++a) {
-    const Group w(strip + g * Group::kBytes);
-    __m512i sum[kRows];
-#pragma GCC unroll 8
-    for (int m = 0; m < kRows; ++m) sum[m] = _mm512_setzero_si512();
-#pragma GCC unroll 4
-    for (int chunk = 0; chunk < 4; ++chunk) {
-      const avx512::Columns8 w8 = w.Load(chunk);
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) {
-        sum[m] = _mm512_dpbusd_epi32(sum[m], w8.even, BroadcastCodes(a[m * groups].code + chunk * 8));
-      }
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) {
-        sum[m] = _mm512_dpbusd_epi32(sum[m], w8.odd, BroadcastCodes(a[m * groups].code + chunk * 8 + 4));
-      }
-    }
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 2
+    for (int s = 0; s < kStrips; ++s) total[m][s] = _mm512_setzero_ps();
+  }
+  for (int64_t g = 0; g < groups; ++g, ++a, strip += Group::kBytes) {
+    __m512i sum[kRows][kStrips];
 #pragma GCC unroll 8
     for (int m = 0; m < kRows; ++m) {
-      const QuantizedGroup& x = a[m * groups];
-      // Whole numbers below 2^24: nothing is rounded before the scale.
-      const __m512 value = w.Dequantise(_mm512_cvtepi32_ps(sum[m]), _mm512_set1_ps(x.code_sum));
-      total[m] = _mm512_fmadd_ps(_mm512_set1_ps(x.scale), value, total[m]);
+#pragma GCC unroll 2
+      for (int s = 0; s < kStrips; ++s) sum[m][s] = _mm512_setzero_si512();
+    }
+#pragma GCC unroll 4
+    for (int chunk = 0; chunk < 4; ++chunk) {
+      avx512::Columns8 w8[kStrips];
+#pragma GCC unroll 2
+      for (int s = 0; s < kStrips; ++s) w8[s] = Group(strip + s * strip_bytes).Load(chunk);
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        const __m512i code = BroadcastCodes(a[m * groups].code + chunk * 8);
+#pragma GCC unroll 2
+        for (int s = 0; s < kStrips; ++s) sum[m][s] = _mm512_dpbusd_epi32(sum[m][s], w8[s].even, code);
+      }
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        const __m512i code = BroadcastCodes(a[m * groups].code + chunk * 8 + 4);
+#pragma GCC unroll 2
+        for (int s = 0; s < kStrips; ++s) sum[m][s] = _mm512_dpbusd_epi32(sum[m][s], w8[s].odd, code);
+      }
+    }
+#pragma GCC unroll 2
+    for (int s = 0; s < kStrips; ++s) {
+      const Group w(strip + s * strip_bytes);
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        const QuantizedGroup& x = a[m * groups];
+        // Whole numbers below 2^24: nothing is rounded before the scale.
+        const __m512 value = w.Dequantise(_mm512_cvtepi32_ps(sum[m][s]), _mm512_set1_ps(x.code_sum));
+        total[m][s] = _mm512_fmadd_ps(_mm512_set1_ps(x.scale), value, total[m][s]);
+      }
     }
   }
   const auto exist = static_cast<__mmask16>((1u << columns) - 1);
 #pragma GCC unroll 8
-  for (int m = 0; m < kRows; ++m) _mm512_mask_storeu_ps(y + m * ldy, exist, total[m]);
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 2
+    for (int s = 0; s < kStrips; ++s) {
+      const auto mask = s + 1 < kStrips ? static_cast<__mmask16>(0xffff) : exist;
+      _mm512_mask_storeu_ps(y + m * ldy + s * kStripRows, mask, total[m][s]);
+    }
+  }
 }
+
+template <typename Group, int kStrips>
+constexpr decltype(&Tile<Group, 1, kStrips>) kTiles[] = {Tile<Group, 1, kStrips>, Tile<Group, 2, kStrips>,
+                                                         Tile<Group, 3, kStrips>, Tile<Group, 4, kStrips>,
+                                                         Tile<Group, 5, kStrips>, Tile<Group, 6, kStrips>};
 
 template <typename Group>
 void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed, int64_t strip_begin,
               int64_t strip_end, float* y, int64_t ldy) {
-  static_assert(kTileRows == 8);
-  constexpr decltype(&Tile<Group, 1>) kTiles[] = {Tile<Group, 1>, Tile<Group, 2>, Tile<Group, 3>, Tile<Group, 4>,
-                                                  Tile<Group, 5>, Tile<Group, 6>, Tile<Group, 7>, Tile<Group, 8>};
+  static_assert(kTileRows == 6);
   const int64_t groups = shape.groups();
-  ForEachTile(shape, M, strip_begin, strip_end, kTileRows, kBlockBytes, [&](int64_t strip, int64_t m, int64_t rows) {
-    const int64_t n = strip * kStripRows;
-    const int64_t columns = std::min(kStripRows, shape.N - n);
-    kTiles[rows - 1](a + m * groups, groups, packed + strip * shape.strip_bytes(), columns, y + m * ldy + n, ldy);
-  });
+  ForEachTile(shape, M, strip_begin, strip_end, kTileStrips, kTileRows, kBlockBytes,
+              [&](int64_t strip, int64_t strips, int64_t m, int64_t rows) {
+                const int64_t n = strip * kStripRows;
+                const int64_t columns = std::min(kStripRows, shape.N - n - (strips - 1) * kStripRows);
+                const auto tile = (strips == 2 ? kTiles<Group, 2> : kTiles<Group, 1>)[rows - 1];
+                tile(a + m * groups, groups, packed + strip * shape.strip_bytes(), shape.strip_bytes(), columns,
+                     y + m * ldy + n, ldy);
+              });
 }
 
 }  // namespace

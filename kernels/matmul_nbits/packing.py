@@ -64,8 +64,8 @@ def quantize_units(weights: Floats, bits: int = 4) -> Bytes:
     safe = np.where(scale, scale, 1)
     codes = np.rint((w - minimum[..., None]) / safe[..., None]).clip(0, 15).astype(np.uint8)
     columns_first = codes.transpose(0, 1, 3, 2)  # rows are the fastest axis
-    packed = (columns_first[..., 0::2] | columns_first[..., 1::2] << 4).reshape(*w.shape[:2], -1)
-    return np.concatenate([_bf16_bytes(scale), _bf16_bytes(minimum), packed], axis=-1)
+    nibbles = np.asarray(columns_first[..., 0::2] | columns_first[..., 1::2] << 4, np.uint8).reshape(*w.shape[:2], -1)
+    return np.concatenate([_bf16_bytes(scale), _bf16_bytes(minimum), nibbles], axis=-1)
 
 
 def dequantize_units(units: Bytes, bits: int = 4) -> Floats:

@@ -56,10 +56,12 @@ AIE2P_KERNEL void matmul_bf16_aie2p(const bfloat16* __restrict a, const bfp16ebs
   event1();
 }
 
-// y bf16 = c, the same block order.
-AIE2P_KERNEL void matmul_bf16_store_aie2p(const float* __restrict c, bfloat16* __restrict y, int32_t m, int32_t n) {
+// y bf16 = m rows of c from row `first_row` on, the same block order.
+AIE2P_KERNEL void matmul_bf16_store_aie2p(const float* __restrict c, bfloat16* __restrict y, int32_t m, int32_t n,
+                                          int32_t first_row) {
   event0();
   aie2p::SetUpRounding();
+  c += first_row * n;
   for (int32_t i = 0; i < m * n; i += 64)
     aie::store_v(y + i, aie::accum<accfloat, 64>(aie::load_v<64>(c + i)).to_vector<bfloat16>());
   event1();

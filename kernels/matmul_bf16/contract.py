@@ -64,21 +64,29 @@ MATMUL = KernelContract(
 )
 
 
+def _stored(c: Any, m: int, first_row: int) -> Array:
+    return np.asarray(c, np.float64)[first_row // 8 : (first_row + m) // 8]
+
+
 STORE = KernelContract(
     symbol="matmul_bf16_store_aie2p",
     source="matmul_bf16/aie2p.cc",
     args=(
-        buffer("c", "float32", "in", "m // 8", "n // 8", 8, 8),
+        buffer("c", "float32", "in", "rows // 8", "n // 8", 8, 8),
         buffer("y", "bfloat16", "out", "m // 8", "n // 8", 8, 8, doc="the block order of c"),
         scalar("m"),
         scalar("n"),
+        scalar("first_row", "of c, the first of y"),
     ),
     numerics="rounded to nearest even",
     tolerance=Tolerance("equal to rounding, bit for bit (matmul_bf16_test.py)"),
-    reference=lambda c, y, m, n: {"y": np.asarray(c, np.float64)},
-    ideal=lambda c, y, m, n: {"y": bf16.rounded(c)},
+    reference=lambda c, y, m, n, first_row: {"y": _stored(c, m, first_row)},
+    ideal=lambda c, y, m, n, first_row: {"y": bf16.rounded(_stored(c, m, first_row))},
     cycles=lambda m, n, **_: 2 * (m * n // 64),
-    limits=(Limit("m % 8 == 0 and n % 8 == 0", "c is in blocks of 8 x 8"),),
+    limits=(
+        Limit("m % 8 == 0 and n % 8 == 0 and first_row % 8 == 0", "c is in blocks of 8 x 8"),
+        Limit("first_row + m <= rows", "y is a part of c"),
+    ),
 )
 
 CONTRACTS: tuple[KernelContract, ...] = (MATMUL, STORE)

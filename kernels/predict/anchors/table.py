@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from ...sim import KernelModel, provide_aie, time_design
+from ..launch import DISPATCH_SECONDS
 
 provide_aie()  # before the designs import aie
 
@@ -21,9 +22,6 @@ from .gemv import gemv  # noqa: E402
 from .streams import streams  # noqa: E402
 from .weight_stream import BLOCK, weight_stream  # noqa: E402
 
-# The host's share of a launch. Pinned by the smallest one published (RoPE of 8 rows, 83 us), less the time its sequence
-# of commands takes in the simulator (14 us). xrt-smi's own latency test says 50 to 52 us.
-HOST_DISPATCH_SECONDS = 69e-6
 
 REGISTRY = "mlir-air programming_examples/kernel_registry"
 FUSED_DECODE = "mlir-air programming_examples/fused_decode/README.md"
@@ -49,7 +47,7 @@ class Anchor:
 
     def predict(self) -> float:
         """Seconds by the time model."""
-        total = self.dispatches * HOST_DISPATCH_SECONDS
+        total = self.dispatches * DISPATCH_SECONDS
         for design, slots, times in self.launches():
             kernels = {symbol: KernelModel(cycles=count) for symbol, count in slots.items()}
             seconds = time_design(design, kernels=kernels).seconds

@@ -79,10 +79,14 @@ def test_results_are_stored_as_bf16() -> None:
     rng = np.random.default_rng(5)
     c = rng.standard_normal((4, 6, 8, 8)).astype(np.float32)
     c[0, 0, 0, :3] = np.inf, -0.0, 1.00390625  # the last is a tie, and goes to even
-    shape = {"m": 32, "n": 48}
-    y = judge(STORE, shape, c=c, y=np.zeros(c.shape), **shape).outputs["y"]
+    call = {"m": 32, "n": 48, "first_row": 0}
+    y = judge(STORE, {"rows": 32, **call}, c=c, y=np.zeros(c.shape), **call).outputs["y"]
     assert np.array_equal(y, bfloat16_round(c))
     assert y[0, 0, 0, 2] == 1.0
+
+    call = {"m": 16, "n": 48, "first_row": 16}
+    y = judge(STORE, {"rows": 32, **call}, c=c, y=np.zeros((2, 6, 8, 8)), **call).outputs["y"]
+    assert np.array_equal(y, bfloat16_round(c[2:]))
 
 
 def test_l1_bytes_of_a_tile() -> None:

@@ -1,0 +1,55 @@
+"""Decoding one token: the decode design on all layers, then the LM head, and what the host adds.
+
+Both designs are steps of one command list, so that the host dispatches once a token and the array changes its program
+twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..decode_layer.design import decode_layer
+from ..decode_layer.plan import make_plan
+from ..decode_layer.token import Token
+from ..gemma3_shapes import Gemma3Shape
+from ..lm_head.design import lm_head, plan_lm_head
+from ..sim import TimedRun, hardware, time_design
+from .costs import kernel_costs
+from .launch import DISPATCH_SECONDS, STEP_SECONDS
+from .roofline import decode_bytes
+
+
+@dataclass(frozen=True)
+class DecodeStep:
+    """A token.
+
+    Attributes:
+        layers, head: The designs' launches.
+        host: Seconds of dispatch and of changing the program.
+        roofline: Seconds that its bytes take at the DDR read rate.
+    """
+
+    layers: TimedRun
+    head: TimedRun
+    host: float
+    roofline: float
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        assert self.layers.seconds is not None and self.head.seconds is not None
+        return self.layers.seconds + self.head.seconds + self.host
+
+
+def decode_step(
+    shape: Gemma3Shape, context: int, times: hardware.Times = hardware.TIMES, head_bits: int = 4
+) -> DecodeStep:
+    """Predicts the token after `context` others."""
+    plan, head_plan = make_plan(shape), plan_lm_head(shape, head_bits)
+    costs = kernel_costs()
+    layers = time_design(decode_layer(plan, Token(context, context + 1)), kernels=costs, times=times)
+    head = time_design(lm_head(head_plan), kernels=costs, times=times)
+    rate = times.ddr_read * hardware.CLOCK
+    return DecodeStep(
+        layers, head, DISPATCH_SECONDS + 2 * STEP_SECONDS, decode_bytes(shape, context, head_bits).total / rate
+    )

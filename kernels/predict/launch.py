@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# One dispatch through XRT. Pinned by the smallest launch published (RoPE of 8 rows, 83 us: mlir-air's kernel registry),
-# less the time that its sequence of commands takes in the simulator (14 us). xrt-smi's own latency test says 50 to 52 us.
+# One dispatch through XRT. Pinned by the smallest launch published (RoPE of 8 rows, 83 us: mlir-air's kernel
+# registry), less the time that its sequence of commands takes in the simulator (14 us). xrt-smi's own latency test says
+# 50 to 52 us.
 DISPATCH_SECONDS = 69e-6
 
 # Another design within the same command list: loading its program, 39 us (Strix Halo, turbo; IRON).

@@ -22,7 +22,6 @@ from .gemv import gemv  # noqa: E402
 from .streams import streams  # noqa: E402
 from .weight_stream import BLOCK, weight_stream  # noqa: E402
 
-
 REGISTRY = "mlir-air programming_examples/kernel_registry"
 FUSED_DECODE = "mlir-air programming_examples/fused_decode/README.md"
 

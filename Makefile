@@ -56,7 +56,7 @@ lint: setup build/stamps/test-tools
 	ruff format --check .
 	rm -rf build/typing && mkdir -p build/typing/onnxruntime_ep_ryzen_npu_gemma
 	ln -s "$(CURDIR)"/python/onnxruntime_ep_ryzen_npu_gemma/* build/typing/onnxruntime_ep_ryzen_npu_gemma/
-	ln -s "$(CURDIR)"/graph_passes build/typing/onnxruntime_ep_ryzen_npu_gemma/
+	ln -s "$(CURDIR)"/graph_passes "$(CURDIR)"/kernels build/typing/onnxruntime_ep_ryzen_npu_gemma/
 	mypy
 	clang-format --dry-run --Werror $(CPP)
 

@@ -16,6 +16,8 @@ from aie.iron.device import NPU2, Tile
 from aie.iron.placers import SequentialPlacer
 from ml_dtypes import bfloat16
 
+from ...tile_streams import array
+
 COLUMNS, ROWS = 8, 4
 
 
@@ -23,10 +25,10 @@ def gemm(m: int, k: int, n: int, *, tile_m: int, k_l2: int, k_l1: int = 32, tile
     """C[m, n] = A[m, k] B[k, n]; panels of A and B are contiguous in DDR here, as their order costs no bytes."""
 
     def bf16(count: int) -> Any:
-        return np.ndarray[(count,), np.dtype[bfloat16]]
+        return array(count, bfloat16)
 
     def fp32(count: int) -> Any:
-        return np.ndarray[(count,), np.dtype[np.float32]]
+        return array(count, np.float32)
 
     a_type, b_type, c_type = bf16(tile_m * k_l1), bf16(k_l1 * tile_n), fp32(tile_m * tile_n)
     kernel = Kernel("gemm", "mm.o", [a_type, b_type, c_type])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from aie.helpers.taplib import TensorAccessPattern
 from aie.iron import Kernel, ObjectFifo, Program, Runtime, Worker
 from aie.iron.controlflow import range_
 from aie.iron.device import NPU2, Tile
 from aie.iron.placers import SequentialPlacer
 from ml_dtypes import bfloat16
+
+from ...tile_streams import array
 
 COLUMNS = 8
 
@@ -23,9 +24,9 @@ def gemv(m: int, k: int, tile_m: int) -> Any:
     """y[m] = A[m, k] x[k]; panel j of column c holds the rows (8 j + c) tile_m and following."""
     panel = tile_m * k
     panels = m // (tile_m * COLUMNS)
-    panel_type = np.ndarray[(panel,), np.dtype[bfloat16]]
-    x_type = np.ndarray[(k,), np.dtype[bfloat16]]
-    y_type = np.ndarray[(tile_m,), np.dtype[bfloat16]]
+    panel_type = array(panel, bfloat16)
+    x_type = array(k, bfloat16)
+    y_type = array(tile_m, bfloat16)
     kernel = Kernel("gemv", "mv.o", [panel_type, x_type, y_type])
     staged = [ObjectFifo(panel_type, depth=1, name=f"a_l2_{c}") for c in range(COLUMNS)]
     panels_in = [f.cons().forward(depth=1, name=f"a_{c}", placement=Tile(c, 1)) for c, f in enumerate(staged)]
@@ -46,7 +47,7 @@ def gemv(m: int, k: int, tile_m: int) -> Any:
     ]
     run = max(d for d in range(2, 513, 2) if panel % d == 0)  # a panel as two dimensions within the wrap limits
     runtime = Runtime()
-    with runtime.sequence(np.ndarray[(m * k,), np.dtype[bfloat16]], x_type, np.ndarray[(m,), np.dtype[bfloat16]]) as (
+    with runtime.sequence(array(m * k, bfloat16), x_type, array(m, bfloat16)) as (
         a,
         x,
         y,

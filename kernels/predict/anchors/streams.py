@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from aie.helpers.taplib import TensorAccessPattern
 from aie.iron import Kernel, ObjectFifo, Program, Runtime, Worker
 from aie.iron.controlflow import range_
 from aie.iron.device import NPU2, Tile
 from aie.iron.placers import SequentialPlacer
 from ml_dtypes import bfloat16
+
+from ...tile_streams import array
 
 MAX_ROWS = 512  # of one strided transfer
 
@@ -24,8 +25,8 @@ def streams(elements: int, tile: int, *, columns: int, interleaved: bool) -> Any
         columns: Columns in use, one core each.
         interleaved: Column c takes the tiles c, c + columns, …; else one contiguous part.
     """
-    tensor = np.ndarray[(elements,), np.dtype[bfloat16]]
-    object_type = np.ndarray[(tile,), np.dtype[bfloat16]]
+    tensor = array(elements, bfloat16)
+    object_type = array(tile, bfloat16)
     kernel = Kernel("elementwise", "elementwise.o", [object_type] * 3)
     calls = elements // tile // columns
     inputs = [[ObjectFifo(object_type, name=f"in{i}_{c}") for i in range(2)] for c in range(columns)]

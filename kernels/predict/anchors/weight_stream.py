@@ -14,6 +14,8 @@ from aie.iron.controlflow import range_
 from aie.iron.device import NPU2, Tile
 from aie.iron.placers import SequentialPlacer
 
+from ...tile_streams import array
+
 BLOCK = 5120
 FIRST_COLUMN, COLUMNS, CHANNELS, CORES = 2, 4, 8, 16
 
@@ -21,9 +23,9 @@ FIRST_COLUMN, COLUMNS, CHANNELS, CORES = 2, 4, 8, 16
 def weight_stream(blocks: int) -> Any:
     """All cores together consume `blocks` blocks of weights (rounded up to whole rounds of 16)."""
     rounds = -(-blocks // CORES)
-    block_type = np.ndarray[(BLOCK,), np.dtype[np.uint8]]
-    pair_type = np.ndarray[(2 * BLOCK,), np.dtype[np.uint8]]
-    sum_type = np.ndarray[(4,), np.dtype[np.float32]]
+    block_type = array(BLOCK, np.uint8)
+    pair_type = array(2 * BLOCK, np.uint8)
+    sum_type = array(4, np.float32)
     kernel = Kernel("project", "proj.o", [block_type])
     finish = Kernel("finish", "proj.o", [sum_type])
     staged = [ObjectFifo(pair_type, name=f"w_l2_{ch}") for ch in range(CHANNELS)]
@@ -60,9 +62,7 @@ def weight_stream(blocks: int) -> Any:
         )
     runtime = Runtime()
     total = rounds * CORES * BLOCK
-    with runtime.sequence(
-        np.ndarray[(total,), np.dtype[np.uint8]], np.ndarray[(4 * CHANNELS,), np.dtype[np.float32]]
-    ) as (w, y):
+    with runtime.sequence(array(total, np.uint8), array(4 * CHANNELS, np.float32)) as (w, y):
         runtime.start(*workers)
         group = runtime.task_group()
         share = total // CHANNELS

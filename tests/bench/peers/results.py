@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 import subprocess
@@ -9,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
 from onnxruntime_ep_ryzen_npu_gemma.machine import machine_stamp
+from onnxruntime_ep_ryzen_npu_gemma.registration import get_library_path
 from tests.bench.peers.contest import CELLS, CONTESTANTS, MEMORY, Sample
 
 __all__ = ["Results"]
@@ -31,7 +34,7 @@ class Results:
 
     def add(self, samples: Sequence[Sample], threads: int) -> None:
         """Keeps the samples and writes the file."""
-        stamp = {**machine_stamp(), "threads": threads, "commit": _commit()}
+        stamp = {**machine_stamp(), "threads": threads, "commit": _commit(), "library": _library()}
         for column, name in dict.fromkeys((sample.column, sample.contestant) for sample in samples):
             same = [sample for sample in samples if (sample.column, sample.contestant) == (column, name)]
             cell = {"values": [sample.value for sample in same], "version": same[0].version, "stamp": stamp}
@@ -99,6 +102,14 @@ def _figure(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _library() -> str:
+    """The start of the SHA-256 of the execution provider that runs: the tree may be ahead of it."""
+    try:
+        return hashlib.sha256(Path(get_library_path()).read_bytes()).hexdigest()[:16]
+    except Problem:
+        return "none"
 
 
 def _commit() -> str:

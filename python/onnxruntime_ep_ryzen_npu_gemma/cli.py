@@ -14,12 +14,19 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from .commands import bench, convert, explain, generate, perplexity
+from .commands import bench, chat, convert, explain, generate, perplexity
 from .errors import Problem
 
 __all__ = ["main"]
 
-_COMMANDS = {"convert": convert, "generate": generate, "bench": bench, "explain": explain, "perplexity": perplexity}
+_COMMANDS = {
+    "convert": convert,
+    "generate": generate,
+    "chat": chat,
+    "bench": bench,
+    "explain": explain,
+    "perplexity": perplexity,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,23 +1,15 @@
-"""Drives one session token by token: keeps the KV cache between calls and gives the logits of what comes next.
-
-Two cache conventions, the ones of the model's inputs and outputs:
-
-    shared    each layer has one fixed buffer, bound as past and as present; position p lives in row p mod rows. A
-              sliding layer needs no more rows than its window. Nothing is copied or allocated per token.
-    growing   past holds exactly the rows so far, each call returns a present that is longer by the new ones. Every
-              graph takes this, also a plain export; it copies the cache at each call.
-"""
+"""Drives one session token by token: keeps the KV cache between calls and gives the logits of what comes next."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import Problem
+from .kv_cache import GrowingCache, KvCache, KvTensor, SharedCache, ort_value
 from .ort_problem import ort_problem
 
 if TYPE_CHECKING:
@@ -29,64 +21,6 @@ PREFILL_CHUNK = 512  # tokens a call: a prompt can be interrupted between calls,
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
 _DTYPES: dict[str, np.dtype] = {"tensor(float16)": np.dtype(np.float16), "tensor(float)": np.dtype(np.float32)}
-
-
-@dataclass(frozen=True)
-class _KvTensor:
-    """One of the 2 x layers tensors of the cache, [1, heads, rows, head_dim]."""
-
-    past: str
-    present: str
-    layer: int
-    heads: int
-    head_dim: int
-    dtype: np.dtype
-
-    def zeros(self, rows: int) -> ort.OrtValue:
-        return _ort_value(np.zeros((1, self.heads, rows, self.head_dim), self.dtype))
-
-
-class _Cache(Protocol):
-    """The cache's side of the binding of inputs and outputs."""
-
-    def advance(self) -> None:
-        """Takes over what a run has written."""
-
-    def clear(self) -> None:
-        """Forgets all rows."""
-
-
-class _SharedCache:
-    def __init__(self, tensors: Sequence[_KvTensor], rows: Sequence[int], binding: ort.IOBinding) -> None:
-        self._buffers = [tensor.zeros(rows[tensor.layer]) for tensor in tensors]  # a binding does not own its memory
-        for tensor, buffer in zip(tensors, self._buffers, strict=True):
-            binding.bind_ortvalue_input(tensor.past, buffer)
-            binding.bind_ortvalue_output(tensor.present, buffer)
-
-    def advance(self) -> None:
-        pass
-
-    def clear(self) -> None:
-        pass  # rows at or beyond the length are never read
-
-
-class _GrowingCache:
-    def __init__(self, tensors: Sequence[_KvTensor], binding: ort.IOBinding) -> None:
-        self._tensors = tensors
-        self._binding = binding
-        self.clear()
-
-    def advance(self) -> None:
-        self._bind(self._binding.get_outputs()[: len(self._tensors)])
-
-    def clear(self) -> None:
-        self._bind([tensor.zeros(0) for tensor in self._tensors])
-
-    def _bind(self, pasts: Sequence[ort.OrtValue]) -> None:
-        self._pasts = pasts  # a binding does not own its memory
-        for tensor, past in zip(self._tensors, pasts, strict=True):
-            self._binding.bind_ortvalue_input(tensor.past, past)
-            self._binding.bind_output(tensor.present)  # a new buffer at each run
 
 
 class Decoder:
@@ -114,11 +48,12 @@ class Decoder:
         if windows is not None and len(windows) != layers:
             raise Problem("the windows do not fit the model", "number of layers", f"{len(windows)} for {layers}",
                           "take both from the same model folder")  # fmt: skip
-        self._cache: _Cache
-        if windows is None:
-            self._cache = _GrowingCache(tensors, self._binding)
-        else:
-            self._cache = _SharedCache(tensors, [min(context, window or context) for window in windows], self._binding)
+        self._tensors = tensors
+        self._cache: KvCache = (
+            GrowingCache(tensors, self._binding)
+            if windows is None
+            else SharedCache(tensors, context, windows, self._binding)
+        )
         self._all_logits, self.vocab_size, self._logits_dtype = _logits(session)
         self._ones_1L = np.ones((1, context), np.int64)
 
@@ -140,8 +75,8 @@ class Decoder:
         length = self.length + ids_1S.size
         logits_1SV = np.empty((1, ids_1S.size if self._all_logits else 1, self.vocab_size), self._logits_dtype)
         for name, value in (("input_ids", ids_1S), ("attention_mask", self._ones_1L[:, :length])):
-            self._binding.bind_ortvalue_input(name, _ort_value(value))
-        self._binding.bind_ortvalue_output("logits", _ort_value(logits_1SV))
+            self._binding.bind_ortvalue_input(name, ort_value(value))
+        self._binding.bind_ortvalue_output("logits", ort_value(logits_1SV))
         try:
             self._session.run_with_iobinding(self._binding)
             self._cache.advance()
@@ -172,6 +107,50 @@ class Decoder:
         self.length = 0
         self._cache.clear()
 
+    def rewind(self, length: int) -> bool:
+        """Forgets the tokens from position `length` on.
+
+        Returns:
+            Whether it could be done; if not, because a sliding layer no longer holds what position `length` attends to,
+            nothing has changed.
+        """
+        if not 0 <= length <= self.length:
+            raise Problem("there is no such position to go back to", "length", length, f"give 0 to {self.length}")
+        if length == 0:
+            self.reset()
+        elif length < self.length:
+            if not self._cache.can_rewind(self.length, length):
+                return False
+            self._cache.rewind(length)
+            self.length = length
+        return True
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """A copy of the cache: by the names of the inputs, [1, heads, rows, head_dim], in the order of positions."""
+        names = [tensor.past for tensor in self._tensors]
+        return dict(zip(names, self._cache.read(self.length), strict=True))
+
+    def load(self, length: int, rows: dict[str, np.ndarray]) -> None:
+        """Takes over what `rows` gave of another decoder at `length` tokens, in place of the sequence so far.
+
+        Raises:
+            Problem: they do not fit this model or this cache; the sequence is as before.
+        """
+        if not 0 <= length <= self.context:
+            raise Problem("the saved tokens do not fit the cache", f"context of {self.context} tokens", length,
+                          "give a larger context")  # fmt: skip
+        wanted = {
+            tensor.past: ((1, tensor.heads, self._cache.rows_kept(tensor, length), tensor.head_dim), tensor.dtype)
+            for tensor in self._tensors
+        }
+        found = {name: (array.shape, array.dtype) for name, array in rows.items()}
+        if found != wanted:
+            name = next(iter(wanted.keys() ^ found.keys()), None) or next(n for n in wanted if wanted[n] != found[n])
+            raise Problem("the saved cache does not fit this model", name, f"{found.get(name)} for {wanted.get(name)}",
+                          "load it with the model that saved it")  # fmt: skip
+        self._cache.write(length, [rows[tensor.past] for tensor in self._tensors])
+        self.length = length
+
     def _check(self, ids_1S: np.ndarray) -> None:
         if ids_1S.size == 0:
             raise Problem("there is nothing to run", "token ids", "none", "give one or more")
@@ -185,18 +164,11 @@ class Decoder:
                           "use the tokenizer of this model folder")  # fmt: skip
 
 
-def _ort_value(array: np.ndarray) -> ort.OrtValue:
-    """A view of the array, which must live as long as it is bound."""
-    from onnxruntime import OrtValue
-
-    return OrtValue.ortvalue_from_numpy(array)
-
-
 def _not_ours(where: str, found: object) -> Problem:
     return Problem("this model's inputs and outputs are not ours", where, found, "convert the model with `convert`")
 
 
-def _kv_tensors(session: ort.InferenceSession) -> list[_KvTensor]:
+def _kv_tensors(session: ort.InferenceSession) -> list[KvTensor]:
     outputs = {output.name for output in session.get_outputs()}
     tensors = []
     for value in session.get_inputs():
@@ -211,7 +183,7 @@ def _kv_tensors(session: ort.InferenceSession) -> list[_KvTensor]:
         if present not in outputs:
             raise _not_ours(present, "no such output")
         _, heads, _, head_dim = value.shape
-        tensors.append(_KvTensor(value.name, present, int(match[1]), heads, head_dim, _DTYPES[value.type]))
+        tensors.append(KvTensor(value.name, present, int(match[1]), heads, head_dim, _DTYPES[value.type]))
     if not tensors:
         raise _not_ours("past_key_values", "no such input")
     return tensors

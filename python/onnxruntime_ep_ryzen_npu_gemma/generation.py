@@ -17,7 +17,7 @@ class Generation:
     """One continuation of a prompt: iterate over `run` to make it; what it was and how long it took is left here.
 
     Attributes:
-        max_tokens: end after so many, 1 or more.
+        max_tokens: end after so many; 0 only runs the prompt.
         stop_ids: tokens that end the text and are not part of it.
         tokens: the text's tokens so far.
         finish: why it ended: "stop" (a stop token), "length" (max_tokens), "context" (the cache is full); "" before.
@@ -42,7 +42,12 @@ class Generation:
             Problem: the prompt does not fit the cache, or the model's predictions are not numbers.
         """
         start = time.perf_counter()
-        token = self.sampler(self.decoder.prefill(prompt_ids))
+        logits = self.decoder.prefill(prompt_ids)
+        if self.max_tokens == 0:
+            self.prefill_seconds = time.perf_counter() - start
+            self.finish = "length"
+            return
+        token = self.sampler(logits)
         self.prefill_seconds = time.perf_counter() - start
         while token not in self.stop_ids:
             self.tokens.append(token)

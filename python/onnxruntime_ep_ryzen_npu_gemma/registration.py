@@ -96,6 +96,9 @@ def register_genai() -> None:
         raise Problem("onnxruntime-genai cannot be imported", "onnxruntime_genai", error,
                       f"install it ({INSTALL_GENAI})") from error  # fmt: skip
     except Exception as error:  # it raises RuntimeError, onnxruntime's text inside
+        if "already registered" in str(error):  # by the program itself
+            _registered_with_genai = True
+            return
         raise Problem("onnxruntime-genai refused the execution provider library", library, error,
                       f"use 0.18 or newer, with onnxruntime 1.31 or newer ({INSTALL_GENAI})") from error  # fmt: skip
     _registered_with_genai = True

@@ -153,6 +153,30 @@ def test_reset_forgets_the_sequence(make_decoder):
     np.testing.assert_array_equal(decoder.prefill([7, 8]), expected([7, 8]))
 
 
+@pytest.mark.parametrize("to", range(len(IDS) + 1))
+def test_rewound_equals_fresh_or_is_refused(make_decoder, to):
+    """A ring of WINDOW rows can go back as long as it has not turned over, and by one token after that."""
+    for length in range(max(1, to), len(IDS) + 1):
+        decoder = make_decoder(50)
+        decoder.prefill(IDS[:length])
+        kept = decoder.rewind(to)
+        if kept:
+            assert decoder.length == to
+            np.testing.assert_array_equal(decoder.prefill([7, 8]), expected([*IDS[:to], 7, 8]))
+        else:
+            assert (decoder.length, to < length - 1, length > WINDOW) == (length, True, True)
+            np.testing.assert_array_equal(decoder.step(7), expected([*IDS[:length], 7]))
+
+
+def test_a_growing_cache_always_rewinds_and_nothing_goes_past_its_end():
+    decoder = Decoder(toy_session(shared=False), 50, None)
+    decoder.prefill(IDS)
+    assert decoder.rewind(2)
+    for wrong in (-1, 3):
+        with pytest.raises(Problem, match="no such position to go back to"):
+            decoder.rewind(wrong)
+
+
 def test_a_context_smaller_than_the_window_is_enough_for_as_many_tokens(make_decoder):
     decoder = make_decoder(2)
     decoder.step(3)

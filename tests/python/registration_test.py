@@ -166,3 +166,43 @@ def test_the_real_library_links_no_onnxruntime_and_exports_two_functions() -> No
     assert "onnxruntime" not in "".join(line for line in run("readelf", "-d", library).splitlines() if "NEEDED" in line)
     exported = {line.split()[-1] for line in run("nm", "-D", "--defined-only", library).splitlines()}
     assert exported == {"CreateEpFactories", "ReleaseEpFactory"}
+
+
+class FakeGenai(types.ModuleType):
+    """onnxruntime-genai, which refuses a name that it has."""
+
+    def __init__(self, refusal: str = "") -> None:
+        super().__init__("onnxruntime_genai")
+        self.registered: list[tuple[str, str]] = []
+        self.refusal = refusal
+
+    def register_execution_provider_library(self, name: str, path: str) -> None:
+        if self.refusal:
+            raise RuntimeError(self.refusal)
+        self.registered.append((name, path))
+
+
+@pytest.fixture
+def fresh_genai(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registration, "_registered_with_genai", False)
+
+
+@pytest.mark.usefixtures("fresh_genai")
+def test_genai_is_given_the_library_once(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genai = FakeGenai()
+    monkeypatch.setitem(sys.modules, "onnxruntime_genai", genai)
+    package.register_genai()
+    package.register_genai()
+    assert genai.registered == [("RyzenNPUGemmaEP", str(library))]
+
+
+@pytest.mark.usefixtures("fresh_genai", "library")
+def test_what_genai_refuses_is_one_line_and_what_it_has_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime_genai", None)
+    with pytest.raises(Problem, match=r"onnxruntime-genai cannot be imported.*pip install"):
+        package.register_genai()
+    monkeypatch.setitem(sys.modules, "onnxruntime_genai", FakeGenai("needs API 24"))
+    with pytest.raises(Problem, match=r"refused the execution provider library: .*needs API 24"):
+        package.register_genai()
+    monkeypatch.setitem(sys.modules, "onnxruntime_genai", FakeGenai("library RyzenNPUGemmaEP is already registered"))
+    package.register_genai()

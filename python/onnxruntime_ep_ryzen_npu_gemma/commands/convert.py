@@ -197,12 +197,15 @@ def _write_q4nx(source: Source, quantizer: Quantizer, folder: Path, args: argpar
 
 def _write_genai_config(source: _Source, tokenizer: Tokenizer, folder: Path, args: argparse.Namespace) -> None:
     from onnxruntime_ep_ryzen_npu_gemma.genai_config import genai_config
+    from onnxruntime_ep_ryzen_npu_gemma.model_card import model_card
 
     end_of_turn = tokenizer.token_to_id("<end_of_turn>")
     ends = {*source.config.eos_token_ids} | ({end_of_turn} if end_of_turn is not None else set())
     split = (_PREFILL, _DECODE) if args.split else None
     text = json.dumps(genai_config(source.config, sorted(ends), split), indent=2)
     (folder / _GENAI).write_text(text + "\n", encoding="utf-8")
+    card = model_card(source.config.num_layers, source.config.hidden_size, source.config.max_positions)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _write_models(source: _Source, quantizer: Quantizer, folder: Path, args: argparse.Namespace) -> tuple[Report, str]:

@@ -9,7 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
-from onnxruntime_ep_ryzen_npu_gemma.sampling import GREEDY, Sampler, Sampling
+from onnxruntime_ep_ryzen_npu_gemma.sampling import Sampler
+
+from .arguments import add_device, add_sampling, add_saved_session, check_context, sampling
 
 if TYPE_CHECKING:
     from onnxruntime_ep_ryzen_npu_gemma.generation import Generation
@@ -29,33 +31,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("model", metavar="MODEL", help="a folder that `convert` wrote")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
     parser.add_argument(
-        "-n", type=int, default=128, metavar="N", help="generate at most N tokens (default %(default)s)"
+        "-n",
+        type=int,
+        default=128,
+        metavar="N",
+        help="generate at most N tokens; 0 only runs the prompt, for --save-session (default %(default)s)",
     )
-    parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
-    parser.add_argument(
-        "--temperature", type=float, default=Sampling.temperature, metavar="T", help="0 is greedy (default %(default)s)"
-    )
-    parser.add_argument(
-        "--top-k", type=int, default=Sampling.top_k, metavar="K", help="0 keeps all tokens (default %(default)s)"
-    )
-    parser.add_argument(
-        "--top-p", type=float, default=Sampling.top_p, metavar="P", help="1 keeps all (default %(default)s)"
-    )
-    parser.add_argument(
-        "--min-p", type=float, default=Sampling.min_p, metavar="P", help="0 drops none (default %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, metavar="N", help="makes the choice of tokens repeatable")
+    add_sampling(parser)
     parser.add_argument(
         "--context", type=int, metavar="N", help="tokens that the cache holds (default: as many as needed)"
     )
-    parser.add_argument("--device", choices=("auto", "npu", "host"), default="auto", help="default %(default)s")
-    parser.add_argument(
-        "--strict", action="store_true", help="fail if a node that we could run is left to the CPU provider"
-    )
-    parser.add_argument(
-        "--accuracy", choices=("exact", "fast"), default="exact", help="fast: activations in 8 bits (default exact)"
-    )
-    parser.add_argument("--threads", type=int, metavar="N", help="default: onnxruntime's choice")
+    add_device(parser)
+    add_saved_session(parser, "the prompt continues its text")
     parser.add_argument("--json", action="store_true", help="print one object with text, tokens, timings and placement")
 
 
@@ -68,24 +55,34 @@ def main(args: argparse.Namespace) -> int:
     from onnxruntime_ep_ryzen_npu_gemma.decoder import Decoder
     from onnxruntime_ep_ryzen_npu_gemma.generation import Generation
     from onnxruntime_ep_ryzen_npu_gemma.model_folder import open_model_folder
-    from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_prompt
+    from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_plain, encode_prompt
+    from onnxruntime_ep_ryzen_npu_gemma.saved_session import SavedSession, load_session, model_hash, save_session
     from onnxruntime_ep_ryzen_npu_gemma.session import open_session
     from onnxruntime_ep_ryzen_npu_gemma.streaming import TextStream
 
-    if args.n < 1:
-        raise Problem("there is nothing to generate", "-n", args.n, "give 1 or more")
-    sampling = GREEDY if args.greedy else Sampling(args.temperature, args.top_k, args.top_p, args.min_p, args.seed)
+    if args.n < (least := 0 if args.save_session else 1):
+        raise Problem("there is nothing to generate", "-n", args.n, f"give {least} or more")
+    sampler = Sampler(sampling(args))
     start = time.perf_counter()
     folder = open_model_folder(args.model)
     tokenizer = folder.tokenizer()
-    prompt_ids = encode_prompt(tokenizer, args.prompt, folder.bos_id)
-    context = _context(args.context, folder.context_length, len(prompt_ids), args.n)
+    check_context(args.context, folder.context_length)
+    hash_ = model_hash(folder.path) if args.load_session or args.save_session else ""
+    if args.load_session:
+        tokens = encode_plain(tokenizer, args.prompt)
+        context = args.context or folder.context_length
+    else:
+        tokens = encode_prompt(tokenizer, args.prompt, folder.bos_id)
+        context = _context(args.context, folder.context_length, len(tokens), args.n)
     session, placement = open_session(
         folder.model_path, device=args.device, accuracy=args.accuracy, strict=args.strict, threads=args.threads
     )
-    generation = Generation(
-        Decoder(session, context, folder.windows), Sampler(sampling), max_tokens=args.n, stop_ids=folder.eos_ids
-    )
+    decoder = Decoder(session, context, folder.windows)
+    if args.load_session:
+        tokens = load_session(args.load_session, decoder, hash_).tokens + tokens
+        decoder.rewind(min(decoder.length, max(0, len(tokens) - 1)))  # the last token's logits are wanted
+    prompt_ids = tokens[decoder.length :]
+    generation = Generation(decoder, sampler, max_tokens=args.n, stop_ids=folder.eos_ids)
     load_seconds = time.perf_counter() - start
 
     stream = TextStream(tokenizer)
@@ -95,6 +92,8 @@ def main(args: argparse.Namespace) -> int:
         if not args.json:
             print(pieces[-1], end="", flush=True)
     pieces.append(stream.finish())
+    if args.save_session:
+        save_session(args.save_session, SavedSession(tokens + generation.tokens, None), decoder, hash_)
     if args.json:
         print(json.dumps(_result("".join(pieces), len(prompt_ids), load_seconds, generation, placement)))
     else:
@@ -105,13 +104,11 @@ def main(args: argparse.Namespace) -> int:
 
 def _context(asked: int | None, model_limit: int, prompt_tokens: int, new_tokens: int) -> int:
     """How many tokens the cache shall hold: what was asked for, else what the run can need."""
-    if asked is not None and not 1 <= asked <= model_limit:
-        raise Problem("the model cannot have this context", "--context", asked, f"give 1 to {model_limit}")
     limit = asked or model_limit
     if prompt_tokens > limit:
         raise Problem("the prompt is too long", f"context of {limit} tokens", f"{prompt_tokens} tokens, <bos> included",
                       "shorten it" + (", or give a larger --context" if limit < model_limit else ""))  # fmt: skip
-    return min(limit, prompt_tokens + new_tokens)
+    return min(limit, prompt_tokens + max(1, new_tokens))
 
 
 def _rate(tokens: int, seconds: float) -> float | None:

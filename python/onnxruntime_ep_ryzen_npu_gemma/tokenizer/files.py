@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from onnxruntime_ep_ryzen_npu_gemma.sources import GgufSource, HfFolderSource, Q4nxFolderSource, SourceError
+from onnxruntime_ep_ryzen_npu_gemma.sources import (
+    GgufSource,
+    HfFolderSource,
+    Q4nxFolderSource,
+    SourceError,
+    strict_json,
+)
 
 from .spm import build_tokenizer
 
@@ -22,7 +28,7 @@ _MAX_BYTES = 128 << 20  # Gemma's tokenizer.json has 33 MB
 
 
 def write_tokenizer(source: GgufSource | HfFolderSource | Q4nxFolderSource | ExportedModel, folder: Path) -> Tokenizer:
-    """Writes tokenizer.json, tokenizer_config.json and, where the source has one, the chat template.
+    """Writes tokenizer.json, tokenizer_config.json and, where the source has one, the chat template as a file.
 
     Returns:
         The tokenizer that was written.
@@ -36,6 +42,7 @@ def write_tokenizer(source: GgufSource | HfFolderSource | Q4nxFolderSource | Exp
     tokenizer.save(str(folder / _TOKENIZER), pretty=False)
     text = json.dumps(_tokenizer_config(source), ensure_ascii=False, indent=2)
     (folder / _CONFIG).write_text(text + "\n", encoding="utf-8")
+    _write_template(source.vocabulary.chat_template, folder)
     return tokenizer
 
 
@@ -75,7 +82,15 @@ def _copy(source: HfFolderSource | Q4nxFolderSource | ExportedModel, folder: Pat
     for name in (_CONFIG, _TEMPLATE):
         if (data := _read(source.path / name)) is not None:
             (folder / name).write_bytes(data)
+    if (folder / _CONFIG).is_file():
+        _write_template(strict_json.load(folder / _CONFIG).get("chat_template"), folder)
     return tokenizer
+
+
+def _write_template(template: object, folder: Path) -> None:
+    """Older folders have it inside of the configuration; programs look for it in either place."""
+    if isinstance(template, str) and not (folder / _TEMPLATE).exists():
+        (folder / _TEMPLATE).write_text(template, encoding="utf-8")
 
 
 def _read(path: Path) -> bytes | None:

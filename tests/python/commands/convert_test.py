@@ -20,7 +20,7 @@ from onnxruntime_ep_ryzen_npu_gemma.cli import main
 from onnxruntime_ep_ryzen_npu_gemma.sources.tensor_span import TensorSpan
 from tests.tiny_gemma3 import LAYERS, MAX_POSITIONS, VOCAB_SIZE, WINDOW
 
-FILES = ["genai_config.json", "model.onnx", "model.onnx.data", "tokenizer.json"]
+FILES = ["README.md", "genai_config.json", "model.onnx", "model.onnx.data", "tokenizer.json"]
 KV_TYPES = {"f16": np.float16, "f32": np.float32}
 
 

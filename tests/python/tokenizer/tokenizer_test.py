@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from onnxruntime_ep_ryzen_npu_gemma.sources import SourceError, open_source
 from onnxruntime_ep_ryzen_npu_gemma.tokenizer import write_tokenizer
 from onnxruntime_ep_ryzen_npu_gemma.tokenizer.spm import build_tokenizer
+from tests.python.tokenizer import hard_text
 from tests.tiny_gemma3 import NORMAL, make_vocabulary
 
 TEXTS = [
@@ -84,6 +85,7 @@ def test_files_of_a_gguf_model(tiny_gguf: Path, tmp_path: Path) -> None:
     write_tokenizer(source, tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert [config[f"{name}_token"] for name in ("bos", "eos", "pad", "unk")] == ["<bos>", "<eos>", "<pad>", "<unk>"]
+    assert (tmp_path / "chat_template.jinja").read_text() == template
     hf = AutoTokenizer.from_pretrained(tmp_path)
     ours = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in TEXTS:
@@ -105,6 +107,14 @@ def test_files_of_an_hf_folder_are_copied(tiny_hf_folder: Path, tmp_path: Path) 
     ]
     for file in out.iterdir():
         assert file.read_bytes() == (folder / file.name).read_bytes()
+
+
+def test_a_template_inside_of_the_configuration_becomes_a_file_too(tiny_hf_folder: Path, tmp_path: Path) -> None:
+    folder, out = shutil.copytree(tiny_hf_folder, tmp_path / "in"), tmp_path / "out"
+    out.mkdir()
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "é{{ bos_token }}"}', encoding="utf-8")
+    write_tokenizer(open_source(folder), out)
+    assert (out / "chat_template.jinja").read_text(encoding="utf-8") == "é{{ bos_token }}"
 
 
 @pytest.mark.parametrize(
@@ -152,4 +162,6 @@ def test_ids_of_the_real_vocabulary(demo_gguf: Path) -> None:
     for text, ids in REAL_IDS.items():
         assert tokenizer.encode(text).ids == ids
         assert tokenizer.decode(ids) == text
+    assert tokenizer.encode(hard_text.TEXT).ids == list(hard_text.IDS)
+    assert tokenizer.decode(hard_text.IDS) == hard_text.TEXT.replace("▁", " ")
     assert len(json.loads(tokenizer.to_str())["model"]["merges"]) == 514906

@@ -8,6 +8,7 @@ time_design(module, kernels=…)      the same events without the bytes: seconds
 from .errors import Deadlock, DesignError
 from .kernel_models import KernelModel, from_contracts
 from .lower import lower
+from .report import picture, report, resources, where_time_goes
 from .result import TimedRun
 from .run import run, time_design
 from .upstream_path import provide_aie
@@ -19,7 +20,11 @@ __all__ = [
     "TimedRun",
     "from_contracts",
     "lower",
+    "picture",
     "provide_aie",
+    "report",
+    "resources",
     "run",
     "time_design",
+    "where_time_goes",
 ]

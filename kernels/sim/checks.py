@@ -169,7 +169,7 @@ def _check_held(core: Core, op: Any, held: dict[Any, int]) -> None:
         if type(element).__name__ == "Element" and held[element.handle] == 0:
             raise DesignError(
                 "object used after its release",
-                where=f"{core.name}, fifo {element.name}",
+                where=f"{core.name}, fifo {element._label}",
                 found="0 objects held",
                 do="Release after the last use.",
             )

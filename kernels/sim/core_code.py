@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import hardware
 from .errors import DesignError
 from .kernel_models import Kernels, model_of
 from .program import Core, Port
@@ -30,6 +29,7 @@ class CoreCode:
 
     def __init__(self, core: Core, kernels: Kernels, engine: Any, functional: bool) -> None:
         self.core, self.kernels, self.engine, self.functional = core, kernels, engine, functional
+        self.times = engine.times
         self.lines: list[str] = []
         self.names: dict[str, Any] = {"E": engine.ready, "fixed": _fixed_cycles}
         self.known: dict[int, str] = {}
@@ -96,7 +96,7 @@ class CoreCode:
         self._emit(d, f"while {c} > 0:")
         self._emit(d + 1, f"i{i} = b{i} + (n{i} - {c}) * s{i}")
         self._block(op.body, d + 1)
-        self._emit(d + 1, f"t += {hardware.TIMES.loop}")
+        self._emit(d + 1, f"t += {self.times.loop}")
         self._emit(d + 1, f"{c} -= 1")
 
     def _if(self, op: Any, d: int) -> None:
@@ -117,7 +117,7 @@ class CoreCode:
         engine_lock = self.engine.locks[lock]
         name = self._name(engine_lock, "L")
         wait = self._name(Wait(engine_lock, count, port), "W")
-        self._emit(d, f"t += {hardware.TIMES.lock}")
+        self._emit(d, f"t += {self.times.lock}")
         self._emit(d, f"if {name}.v {'!=' if equal else '<'} {count}:")
         self._emit(d + 1, "if t: yield t; t = 0.0")
         self._emit(d + 1, f"while {name}.v {'!=' if equal else '<'} {count}:")
@@ -135,7 +135,7 @@ class CoreCode:
         self._emit(d, "if t: yield t; t = 0.0")
         self._emit(d, f"{name}.v += {count}")
         self._emit(d, f"if {name}.w: E.extend({name}.w); {name}.w.clear()")
-        self._emit(d, f"t += {hardware.TIMES.lock}")
+        self._emit(d, f"t += {self.times.lock}")
 
     def _barrierwait(self, op: Any, d: int) -> None:
         self._take(d, self._barrier(op), op.value, None, equal=True)
@@ -154,13 +154,13 @@ class CoreCode:
         return self.core.barriers[op.barrier]
 
     def _call(self, op: Any, d: int) -> None:
-        model = model_of(self.kernels, op.kernel.name)
+        model = model_of(self.kernels, op.kernel._name)
         scalars = [a for a in op.arguments if type(a).__name__ == "Value"]
         if self.functional:
             if model.run is None:
                 raise DesignError(
                     "kernel without code",
-                    where=f"{self.core.name}, kernel {op.kernel.name}",
+                    where=f"{self.core.name}, kernel {op.kernel._name}",
                     found="run=None",
                     do="Pass KernelModel(run=…), or use time_design.",
                 )
@@ -172,11 +172,11 @@ class CoreCode:
             if not self.functional:
                 raise DesignError(
                     "kernel without cycles",
-                    where=f"{self.core.name}, kernel {op.kernel.name}",
+                    where=f"{self.core.name}, kernel {op.kernel._name}",
                     found="cycles=None",
                     do="Pass KernelModel(cycles=…).",
                 )
-            self.engine.untimed.add(op.kernel.name)
+            self.engine.untimed.add(op.kernel._name)
             cost = "1.0"
         elif callable(model.cycles):
             if all(a.kind == "const" for a in scalars):
@@ -186,14 +186,14 @@ class CoreCode:
                 cost = f"fixed({self._name(model.cycles, 'Y')}, {given})"
         else:
             cost = repr(float(model.cycles))
-        self._emit(d, f"t += {cost} + {hardware.TIMES.call}; me.busy += t; yield t; t = 0.0")
+        self._emit(d, f"t += {cost} + {self.times.call}; me.busy += t; yield t; t = 0.0")
 
     def _store(self, op: Any, d: int) -> None:
         indices = ", ".join(self._value(i) for i in op.indices)
         self.stores |= op.target in self.core.buffers
         if self.functional or op.target in self.core.buffers:
             self._emit(d, f"{self._array(op.target)}[{indices}] = {self._value(op.number)}")
-        self._emit(d, f"t += {hardware.TIMES.scalar_access}")
+        self._emit(d, f"t += {self.times.scalar_access}")
 
     # ---- operands
 
@@ -209,7 +209,7 @@ class CoreCode:
             raise DesignError(
                 "buffer not given to its worker",
                 where=self.core.name,
-                found=f"buffer {target.name} in the core function",
+                found=f"buffer {target._label} in the core function",
                 do="Pass the Buffer in fn_args.",
             )
         port = self.core.ports[target.handle]
@@ -236,7 +236,7 @@ class CoreCode:
                 return "0"
             raise DesignError(
                 "time depends on data",
-                where=f"{self.core.name}, {target.name}",
+                where=f"{self.core.name}, {target._label}",
                 found="a loop, branch or kernel argument",
                 do="Time mode moves no bytes: let such numbers come from a use_write_rtp buffer.",
             )

@@ -109,7 +109,7 @@ class SequenceRun:
         self.since += time
 
     def wake(self) -> None:
-        engine, times = self.engine, hardware.TIMES
+        engine, times = self.engine, self.engine.times
         if self.waiting is not None:
             self.waited += engine.now - self.since
             self.waiting = None
@@ -144,9 +144,10 @@ class Engine:
         kernels: Kernels,
         arguments: list[np.ndarray] | None,
         functional: bool,
+        times: hardware.Times = hardware.TIMES,
         fast_forward: bool = False,
     ) -> None:
-        self.program, self.functional = program, functional
+        self.program, self.functional, self.times = program, functional, times
         self.now = 0.0
         self.heap: list[Any] = []
         self.order = 0
@@ -154,7 +155,7 @@ class Engine:
         self.ready: deque[Any] = deque()
         self.untimed: set[str] = set()
         self.finished: set[Transfer] = set()
-        self.ddr = Ddr(hardware.TIMES)
+        self.ddr = Ddr(times)
         self.locks = {lock: RunLock(lock) for lock in program.locks}
         self.lock_list = list(self.locks.values())
         self.bytes: dict[Memory, np.ndarray] = {}

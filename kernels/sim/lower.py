@@ -174,7 +174,7 @@ class _Lowering:
         free, full = self._lock_pair(place, fifo.name + suffix, depth)
         acquire, release = (full, free) if end._is_prod else (free, full)  # of the DMA
         for memory in memories:
-            pattern = tile_pattern(channel, dims, fifo.dtype.itemsize, 0, fifo.object_bytes)
+            pattern = tile_pattern(channel, dims, fifo.dtype.itemsize, 0, fifo._object_bytes)
             channel.descriptors.append(Descriptor(memory, pattern, (acquire, 1), (release, 1)))
         self._port(end, memories, release, acquire)
         return channel
@@ -246,18 +246,18 @@ class _Lowering:
     def _lower_core_state(self, worker: Any) -> None:
         core = self.cores[worker]
         for buffer in worker.buffers:
-            place = place_of(buffer, f"buffer {buffer.name}")
+            place = place_of(buffer, f"buffer {buffer._name}")
             if not _reaches(core.place, place):
                 raise DesignError(
                     "buffer out of reach",
-                    where=f"{core.name}, buffer {buffer.name}",
+                    where=f"{core.name}, buffer {buffer._name}",
                     found=place,
                     limit="own memory, or the core's to the west, north or south",
                     do="Place it with its worker.",
                 )
             memory = self._memory_of_buffer().get(buffer)
             if memory is None:
-                memory = Memory(place, buffer.name, buffer.shape, buffer.dtype, buffer._initial_value)
+                memory = Memory(place, buffer._name, buffer.shape, buffer.dtype, buffer._initial_value)
                 self.memories.append(memory)
             core.buffers[buffer] = memory
         for barrier in worker._barriers:
@@ -301,7 +301,7 @@ class _Link:
 
     def _parts(self) -> list[tuple[int, int]]:
         """(offset, bytes) of each part of an object."""
-        total, itemsize = self.owner.object_bytes, self.owner.dtype.itemsize
+        total, itemsize = self.owner._object_bytes, self.owner.dtype.itemsize
         if not (self.is_join or self.is_split):
             return [(0, total)]
         ends, offsets = (
@@ -310,11 +310,11 @@ class _Link:
         starts = [offset * itemsize for offset in offsets]
         parts = [(start, stop - start) for start, stop in zip(starts, [*starts[1:], total], strict=True)]
         for end, (_, length) in zip(ends, parts, strict=True):
-            if end._object_fifo.object_bytes != length:
+            if end._object_fifo._object_bytes != length:
                 raise DesignError(
                     "part and object differ",
                     where=f"{self.where}, fifo {end.name}",
-                    found=f"objects of {end._object_fifo.object_bytes} bytes",
+                    found=f"objects of {end._object_fifo._object_bytes} bytes",
                     limit=f"{length} bytes, from the offsets",
                     do="Make the offsets those of the parts' sizes, in order.",
                 )
@@ -359,7 +359,7 @@ class _Link:
                 raise DesignError(
                     "link with an open end", where=self.where, found=end.name, do="Give the FIFO its other end."
                 )
-            size, total = end._object_fifo.object_bytes, self.owner.object_bytes
+            size, total = end._object_fifo._object_bytes, self.owner._object_bytes
             if not (self.is_join or self.is_split) and total % size:
                 raise DesignError(
                     "forward between sizes that do not divide",
@@ -371,7 +371,7 @@ class _Link:
 
 def len_of(fifo: Any) -> int:
     """Elements of an object."""
-    return fifo.object_bytes // fifo.dtype.itemsize
+    return fifo._object_bytes // fifo.dtype.itemsize
 
 
 __all__ = ["linear", "lower"]

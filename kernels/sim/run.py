@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from . import hardware
 from .engine import Engine
 from .errors import DesignError
 from .kernel_models import Kernels
@@ -46,12 +47,15 @@ def run(design: Any, *arguments: np.ndarray, kernels: Kernels) -> TimedRun:
     return result_of(engine)
 
 
-def time_design(design: Any, *, kernels: Kernels, fast_forward: bool = True) -> TimedRun:
+def time_design(
+    design: Any, *, kernels: Kernels, times: hardware.Times = hardware.TIMES, fast_forward: bool = True
+) -> TimedRun:
     """Times one launch of a design: no bytes move, no kernel runs; kernels need `cycles` only.
 
+    `times` is for the question what another machine would do (`dataclasses.replace(hardware.TIMES, ddr_read=…)`).
     `fast_forward` skips rounds that repeat (steady.py); the result is the same to a thousandth of a cycle a jump.
     """
     program = design if isinstance(design, ArrayProgram) else lower(design)
-    engine = Engine(program, kernels, None, functional=False, fast_forward=fast_forward)
+    engine = Engine(program, kernels, None, functional=False, times=times, fast_forward=fast_forward)
     engine.run()
     return result_of(engine)

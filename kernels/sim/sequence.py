@@ -51,7 +51,7 @@ def lower_sequence(
             if buffer not in memories:
                 raise DesignError(
                     "run-time parameter of no core",
-                    where=f"buffer {buffer.name}",
+                    where=f"buffer {buffer._name}",
                     found="no worker has it",
                     do="Pass the Buffer to its Worker in fn_args.",
                 )

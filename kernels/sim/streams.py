@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from . import hardware
 from .ddr import READ, WRITE
 from .movers import ShimData, TileData
 from .program import Channel, Pattern, Stream, Transfer
@@ -79,7 +78,7 @@ class ShimEnd:
             return False
         transfer = self.queue[0]
         self.left, self.fresh, self.began = transfer.pattern.nbytes, self.iteration == 0, self.run.engine.now
-        self.cost = ddr_cost(transfer.pattern)
+        self.cost = ddr_cost(transfer.pattern, self.run.engine.times.ddr_burst)
         if self.data is not None:
             self.data.begin(transfer, self.iteration)
         return True
@@ -98,9 +97,8 @@ class ShimEnd:
                 engine.ready.append(engine.sequence)
 
 
-def ddr_cost(pattern: Pattern) -> float:
+def ddr_cost(pattern: Pattern, burst: int) -> float:
     """DDR bytes for each byte moved: a run of neighbouring bytes occupies whole bursts."""
-    burst = hardware.TIMES.ddr_burst
     if pattern.runs == 1:
         return 1.0
     return -(-pattern.run // burst) * burst / pattern.run
@@ -125,7 +123,7 @@ class StreamRun:
         self.idle_since = 0.0
         self.waited_source = 0.0
         self.waited_sink = 0.0
-        self.hops = hardware.TIMES.hop * stream.hops
+        self.hops = engine.times.hop * stream.hops
 
     def totals(self) -> list[float]:
         """What a run accumulates."""
@@ -168,7 +166,7 @@ class StreamRun:
             fresh |= end.fresh
         if not ready:
             return
-        engine, times = self.engine, hardware.TIMES
+        engine, times = self.engine, self.engine.times
         now = engine.now
         if now > self.idle_since:
             self._blame(now - self.idle_since)

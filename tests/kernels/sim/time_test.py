@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -118,8 +119,6 @@ def test_short_runs_cost_whole_bursts() -> None:
 
 def test_fair_shares() -> None:
     """Two reads and a write under limits of 10, 10 and 12: four each; when the write has ended, five each."""
-    from dataclasses import replace
-
     ddr = Ddr(replace(TIMES, shim=8.0, ddr_read=10.0, ddr_write=10.0, ddr=12.0))
     ddr.start(0.0, 100.0, READ, "a")
     assert ddr.rates[READ] == 8.0
@@ -193,3 +192,11 @@ def test_fast_forward_sees_that_a_loop_grows() -> None:
     kernels = {"slow": KernelModel(None, 500)}
     full, quick = (time_design(design, kernels=kernels, fast_forward=skip) for skip in (False, True))
     assert quick.cycles == pytest.approx(full.cycles, rel=1e-9)
+
+
+def test_another_machine() -> None:
+    slower = replace(TIMES, ddr_read=0.5 * TIMES.ddr_read)
+    design, kernels = designs.gemv(64 * 1024, 96), {"gemv": KernelModel(None, 100)}
+    assert bandwidth(time_design(design, kernels=kernels, times=slower)) == pytest.approx(
+        0.5 * TIMES.ddr_read * CLOCK, rel=0.03
+    )

@@ -45,7 +45,7 @@ class Value:
             case "counter":
                 return f"loop counter {self.operands[0].number}"
             case "load":
-                return f"{self.operands[0].name}[{', '.join(map(str, self.operands[1]))}]"
+                return f"{self.operands[0]._label}[{', '.join(map(str, self.operands[1]))}]"
             case "binary":
                 return f"({self.operands[1]} {self.operands[0]} {self.operands[2]})"
         return f"{self.dtype}({self.operands[0]})"
@@ -131,7 +131,7 @@ class Element:
     index: int
 
     @property
-    def name(self) -> str:
+    def _label(self) -> str:
         return f"{self.handle.name}[{self.index}]"
 
     @property
@@ -267,17 +267,17 @@ def _indices(target: Any, indices: Any) -> tuple[Value, ...]:
     indices = indices if isinstance(indices, tuple) else (indices,)
     if len(indices) != len(target.shape):
         raise IndexError(
-            f"{target.name} has shape {target.shape}; found {len(indices)} indices: slices are not supported"
+            f"{target._label} has shape {target.shape}; found {len(indices)} indices: slices are not supported"
         )
     for position, index in enumerate(indices):
         if not isinstance(index, Value) and not 0 <= int(index) < target.shape[position]:
-            raise IndexError(f"{target.name}: index {index} of dimension {position} is outside of {target.shape}")
+            raise IndexError(f"{target._label}: index {index} of dimension {position} is outside of {target.shape}")
     return tuple(as_value(index, INDEX) for index in indices)
 
 
 def load(target: Any, indices: Any) -> Value:
     """An element of a buffer, read when the core gets there."""
-    recorder(f"reading {target.name}")
+    recorder(f"reading {target._label}")
     return Value("load", (target, _indices(target, indices)), np.dtype(target.dtype))
 
 
@@ -286,5 +286,5 @@ def store(target: Any, indices: Any, number: Any) -> None:
     dtype = np.dtype(target.dtype)
     value = as_value(number, dtype)
     if value.dtype != dtype:
-        raise TypeError(f"{target.name} holds {name_of(dtype)}; {value} has type {name_of(value.dtype)}")
-    recorder(f"writing {target.name}").emit(Store(target, _indices(target, indices), value))
+        raise TypeError(f"{target._label} holds {name_of(dtype)}; {value} has type {name_of(value.dtype)}")
+    recorder(f"writing {target._label}").emit(Store(target, _indices(target, indices), value))

@@ -39,7 +39,7 @@ class Buffer(Placeable):
         super().__init__(placement)
 
     @property
-    def name(self) -> str:
+    def _label(self) -> str:
         """Its name."""
         return self._name
 
@@ -62,16 +62,18 @@ class Buffer(Placeable):
         if _trace.is_recording():
             if self._use_write_rtp:
                 raise ValueError(
-                    f"{self.name}: a use_write_rtp buffer is written by the runtime sequence, not by a core"
+                    f"{self._label}: a use_write_rtp buffer is written by the runtime sequence, not by a core"
                 )
             _trace.store(self, idx, source)
         elif self._sequence is not None:
             if not self._use_write_rtp:
-                raise ValueError(f"{self.name}: the runtime sequence writes only buffers made with use_write_rtp=True")
+                raise ValueError(
+                    f"{self._label}: the runtime sequence writes only buffers made with use_write_rtp=True"
+                )
             if not isinstance(idx, int | np.integer) or len(self.shape) != 1 or not 0 <= idx < self.shape[0]:
-                raise ValueError(f"{self.name}: an index of the {self.shape} parameters is expected, found {idx!r}")
+                raise ValueError(f"{self._label}: an index of the {self.shape} parameters is expected, found {idx!r}")
             if self.dtype != np.int32:
-                raise ValueError(f"{self.name}: run-time parameters are int32, found {self.dtype}")
+                raise ValueError(f"{self._label}: run-time parameters are int32, found {self.dtype}")
             self._sequence.append(("rtp", self, int(idx), int(source)))
         else:
             raise AttributeError("Cannot index into Buffer before it has been resolved.")

@@ -84,7 +84,7 @@ class ObjectFifo:
         return self._obj_type
 
     @property
-    def object_bytes(self) -> int:
+    def _object_bytes(self) -> int:
         """Bytes of an object."""
         return array_bytes(self._obj_type)
 
@@ -153,7 +153,7 @@ class ObjectFifoHandle:
         self._depth = depth
         self._endpoint: Any = None
         self._dims_from_stream = dims_from_stream
-        self.number = ObjectFifoHandle.__count
+        self._number = ObjectFifoHandle.__count
         ObjectFifoHandle.__count += 1
 
     def acquire(self, num_elem: int) -> Any:

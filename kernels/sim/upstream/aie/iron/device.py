@@ -43,7 +43,7 @@ PlacementTile = Tile | AnyShimTile | AnyMemTile | AnyComputeTile
 class Device:
     """A partition of the array: `columns` wide, all rows."""
 
-    columns = 8
+    _columns = 8
 
     def __init__(self) -> None:
         pass
@@ -56,19 +56,19 @@ class Device:
     @property
     def cols(self) -> int:
         """Columns of tiles."""
-        return self.columns
+        return self._columns
 
     def get_shim_tiles(self) -> list[Tile]:
         """The tiles that reach DDR."""
-        return [Tile(col, SHIM_ROW) for col in range(self.columns)]
+        return [Tile(col, SHIM_ROW) for col in range(self._columns)]
 
     def get_mem_tiles(self) -> list[Tile]:
         """The 512 KB tiles."""
-        return [Tile(col, MEM_ROW) for col in range(self.columns)]
+        return [Tile(col, MEM_ROW) for col in range(self._columns)]
 
     def get_compute_tiles(self) -> list[Tile]:
         """The cores, column by column."""
-        return [Tile(col, row) for col in range(self.columns) for row in range(FIRST_CORE_ROW, ROWS)]
+        return [Tile(col, row) for col in range(self._columns) for row in range(FIRST_CORE_ROW, ROWS)]
 
     def get_num_connections(self, tile: Tile, output: bool) -> int:
         """DMA channels of the tile in a direction."""
@@ -82,40 +82,40 @@ class NPU2(Device):
 class NPU2Col1(Device):
     """One column."""
 
-    columns = 1
+    _columns = 1
 
 
 class NPU2Col2(Device):
     """Two columns."""
 
-    columns = 2
+    _columns = 2
 
 
 class NPU2Col3(Device):
     """Three columns."""
 
-    columns = 3
+    _columns = 3
 
 
 class NPU2Col4(Device):
     """Four columns."""
 
-    columns = 4
+    _columns = 4
 
 
 class NPU2Col5(Device):
     """Five columns."""
 
-    columns = 5
+    _columns = 5
 
 
 class NPU2Col6(Device):
     """Six columns."""
 
-    columns = 6
+    _columns = 6
 
 
 class NPU2Col7(Device):
     """Seven columns."""
 
-    columns = 7
+    _columns = 7

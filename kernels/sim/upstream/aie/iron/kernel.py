@@ -25,11 +25,6 @@ class BaseKernel:
         self._name = name
         self._arg_types = arg_types
 
-    @property
-    def name(self) -> str:
-        """Its symbol."""
-        return self._name
-
     def tile_size(self, arg_index: int = 0) -> int:
         """First dimension of an array argument."""
         if not self._arg_types:
@@ -47,8 +42,8 @@ class BaseKernel:
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Records a call; the types must be exactly those declared, as MLIR wants them."""
         if kwargs:
-            raise TypeError(f"kernel {self.name}: keyword arguments {sorted(kwargs)} are not simulated")
-        current = _trace.recorder(f"kernel {self.name}")
+            raise TypeError(f"kernel {self._name}: keyword arguments {sorted(kwargs)} are not simulated")
+        current = _trace.recorder(f"kernel {self._name}")
         if len(args) != len(self._arg_types):
             raise ValueError(
                 f"Kernel '{self._name}' expects {len(self._arg_types)} argument(s), but {len(args)} were provided."
@@ -59,10 +54,10 @@ class BaseKernel:
         current.emit(Call(self, converted))
 
     def _argument(self, position: int, given: Any, kind: Any) -> Any:
-        where = f"kernel {self.name}, argument {position}"
+        where = f"kernel {self._name}, argument {position}"
         if _is_scalar(kind):
             if isinstance(given, _trace.Element | Buffer):
-                raise TypeError(f"{where}: declared as scalar {name_of(kind)}, given {given.name}")
+                raise TypeError(f"{where}: declared as scalar {name_of(kind)}, given {given._label}")
             value = as_value(given, np.dtype(kind))
             if value.dtype != np.dtype(kind):
                 hint = ": convert a loop counter with aie.extras.dialects.arith.index_cast(i, to=T.i32())"
@@ -78,7 +73,7 @@ class BaseKernel:
         expected, found = (array_shape(kind), array_dtype(kind)), (tuple(given.shape), np.dtype(given.dtype))
         if expected != found:
             raise TypeError(
-                f"{where}: declared {expected[0]} {name_of(expected[1])}, but {given.name} has {found[0]} "
+                f"{where}: declared {expected[0]} {name_of(expected[1])}, but {given._label} has {found[0]} "
                 f"{name_of(found[1])}; a FIFO's type and a kernel's must be the same, shape included"
             )
         return given

@@ -37,7 +37,7 @@ class Program:
         handles: set[ObjectFifoHandle] = set(self._rt.fifos)
         for worker in workers:
             handles.update(worker.fifos)
-        ordered = sorted(handles, key=lambda handle: (handle.name, handle._is_prod, handle.number))
+        ordered = sorted(handles, key=lambda handle: (handle.name, handle._is_prod, handle._number))
         if placer:
             placer.make_placement(device, self._rt, workers, ordered)
         for worker in workers:

@@ -22,7 +22,7 @@ CMAKE     := CMakeLists.txt $(shell find cmake kernels ep -name '*.cmake' -o -na
 LIBRARY   := pyproject.toml $(CMAKE) $(shell find kernels ep -name '*.cc' -o -name '*.h' -o -name '*.inc')
 # What the demo model is made by: it is converted again when one of these changes.
 CONVERTER := $(shell find graph_passes $(addprefix python/onnxruntime_ep_ryzen_npu_gemma/,models sources tokenizer \
-               quantization.py genai_config.py commands/convert.py) -name '*.py')
+               quantization.py genai_config.py model_card.py commands/convert.py) -name '*.py')
 
 help:
 	@echo "make demo    set up, convert Gemma3-270M, generate text"

@@ -22,12 +22,14 @@ struct PackedMatrix {
 class WeightStore {
  public:
   // The packed form of constant `w`, which holds the Q4NX blocks of an [N, K] matrix. A weight in an external data file
-  // is known by its place in it (file identity, size and time of change) and packed once for all sessions that live; a
-  // weight inside a model is packed for this caller alone. Throws Error when the bytes are not what the shape needs.
+  // is known by its place in it (file identity, size and time of change), read from it and packed once for all sessions
+  // that live; a weight that is in no file that can be opened is packed from memory, for this caller alone. Throws
+  // Error when the bytes are not what the shape needs.
   std::shared_ptr<const PackedMatrix> Get(const Value& w, const kernels::NBitsShape& shape);
 
  private:
-  std::shared_ptr<const PackedMatrix> Pack(const Value& w, const kernels::NBitsShape& shape);
+  class File;
+  std::shared_ptr<const PackedMatrix> Pack(const Value& w, const kernels::NBitsShape& shape, const File& file);
   PackedMatrix Place(const kernels::NBitsShape& shape);
 
   std::mutex mutex_;

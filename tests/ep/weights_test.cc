@@ -23,11 +23,21 @@ class Weights : public testing::Test {
   WeightStore store_;
 
   void SetUp() override {
-    std::ofstream(file_) << "bytes";
     builder_.Matrix("w", kShape.N, kShape.K);
     builder_.RandomWeights();
+    WriteFile(50);
   }
   void TearDown() override { std::filesystem::remove(file_); }
+
+  // The matrix' bytes, `copies` times.
+  void WriteFile(int copies) const {
+    std::ofstream file(file_, std::ios::binary);
+    const ConstantData& bytes = builder_.graph.values[0].constant;
+    for (int i = 0; i < copies; ++i)
+      file.write(static_cast<const char*>(bytes.data), static_cast<std::streamsize>(bytes.bytes));
+  }
+
+  int64_t Bytes() const { return static_cast<int64_t>(builder_.graph.values[0].constant.bytes); }
 
   Value At(const std::string& path, int64_t offset) const {
     Value value = builder_.graph.values[0];
@@ -37,20 +47,20 @@ class Weights : public testing::Test {
 };
 
 TEST_F(Weights, SameBytesOfAFileArePackedOnce) {
-  const auto first = store_.Get(At(file_, 64), kShape);
-  EXPECT_EQ(first, store_.Get(At(file_, 64), kShape));
-  EXPECT_NE(first, store_.Get(At(file_, 128), kShape));
-  EXPECT_NE(first, store_.Get(At("", 64), kShape));  // inside a model: nobody can tell that it is the same
+  const auto first = store_.Get(At(file_, 0), kShape);
+  EXPECT_EQ(first, store_.Get(At(file_, 0), kShape));
+  EXPECT_NE(first, store_.Get(At(file_, Bytes()), kShape));
+  EXPECT_NE(first, store_.Get(At("", 0), kShape));  // inside a model: nobody can tell that it is the same
 }
 
 TEST_F(Weights, AFileThatChangedIsPackedAgain) {
-  const auto first = store_.Get(At(file_, 64), kShape);
-  std::ofstream(file_) << "other bytes";
-  EXPECT_NE(first, store_.Get(At(file_, 64), kShape));
+  const auto first = store_.Get(At(file_, 0), kShape);
+  WriteFile(2);
+  EXPECT_NE(first, store_.Get(At(file_, 0), kShape));
 }
 
 TEST_F(Weights, AreForgottenWithTheirLastUser) {
-  std::weak_ptr<const PackedMatrix> gone = store_.Get(At(file_, 64), kShape);
+  std::weak_ptr<const PackedMatrix> gone = store_.Get(At(file_, 0), kShape);
   EXPECT_TRUE(gone.expired());
 }
 
@@ -60,12 +70,33 @@ TEST_F(Weights, LieSideBySideWithoutOverlap) {
   kernels::PackStrips(kShape, static_cast<const uint8_t*>(At("", 0).constant.data), 0, kShape.strips(),
                       expected.data());
   std::vector<std::shared_ptr<const PackedMatrix>> all;
-  for (int i = 0; i < 50; ++i) all.push_back(store_.Get(At(file_, i), kShape));
+  for (int i = 0; i < 50; ++i) all.push_back(store_.Get(At(file_, i * Bytes()), kShape));
   for (const auto& matrix : all) {
     EXPECT_EQ(matrix->slab, all[0]->slab);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(matrix->data) % 64, 0u);
     EXPECT_TRUE(std::equal(expected.begin(), expected.end(), matrix->data));
   }
+}
+
+// Several workers, pieces of a file, and rows and columns that do not fill a block.
+TEST_F(Weights, AreReadFromTheFile) {
+  for (const kernels::NBitsShape shape : {kernels::NBitsShape{5000, 1184, 4}, kernels::NBitsShape{1500, 2080, 8}}) {
+    GraphBuilder builder;
+    builder.Matrix("w", shape.N, shape.K, shape.bits);
+    builder.RandomWeights();
+    const ConstantData& bytes = builder.graph.values[0].constant;
+    std::ofstream(file_, std::ios::binary)
+        << "before " << std::string(static_cast<const char*>(bytes.data), bytes.bytes);
+    Value in_file = builder.graph.values[0];
+    in_file.external = {file_, 7, bytes.bytes};
+    const auto packed = store_.Get(in_file, shape), expected = store_.Get(builder.graph.values[0], shape);
+    EXPECT_TRUE(std::equal(packed->data, packed->data + shape.packed_bytes(), expected->data)) << shape.N;
+  }
+}
+
+TEST_F(Weights, AFileThatIsTooShortIsRefused) {
+  EXPECT_THROW(store_.Get(At(file_, 49 * Bytes() + 1), kShape), Error);
+  EXPECT_THROW(store_.Get(At(file_, int64_t{1} << 40), kShape), Error);
 }
 
 TEST_F(Weights, WrongSizeIsRefused) { EXPECT_THROW(store_.Get(At(file_, 0), {128, 96, 4}), Error); }

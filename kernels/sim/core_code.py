@@ -20,7 +20,7 @@ class Wait(NamedTuple):
     """Why a core stands still."""
 
     lock: Any  # the engine's
-    count: int
+    objects: int  # or the barrier's value
     port: Port | None  # None: a barrier
 
 
@@ -186,7 +186,9 @@ class CoreCode:
                 cost = f"fixed({self._name(model.cycles, 'Y')}, {given})"
         else:
             cost = repr(float(model.cycles))
-        self._emit(d, f"t += {cost} + {self.times.call}; me.busy += t; yield t; t = 0.0")
+        self._emit(
+            d, f"t += {self.times.bundles_per_slot} * {cost} + {self.times.call}; me.busy += t; yield t; t = 0.0"
+        )
 
     def _store(self, op: Any, d: int) -> None:
         indices = ", ".join(self._value(i) for i in op.indices)

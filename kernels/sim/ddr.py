@@ -90,4 +90,5 @@ class Ddr:
     def _end(self, kind: int) -> float:
         if not self.goals[kind]:
             return float("inf")
-        return self.now + max(0.0, self.goals[kind][0][0] - self.served[kind]) / self.rates[kind]
+        goal: float = self.goals[kind][0][0]
+        return self.now + max(0.0, goal - self.served[kind]) / self.rates[kind]

@@ -28,9 +28,9 @@ def _core_line(engine: Any, core: Any) -> str:
     name = core.core.name
     rounds = f" after {core.rounds} rounds" if core.core.forever else ""
     if wait.port is None:
-        return f"{name}{rounds} waits for its barrier: it is {wait.lock.v}, wanted {wait.count}"
+        return f"{name}{rounds} waits for its barrier: it is {wait.lock.v}, wanted {wait.objects}"
     port = wait.port
-    wanted = "room for" if port.is_producer else "an object of" if wait.count == 1 else f"{wait.count} objects of"
+    wanted = "room for" if port.is_producer else "an object of" if wait.objects == 1 else f"{wait.objects} objects of"
     state = f"{wait.lock.v} of {port.depth} {'free' if port.is_producer else 'full'}"
     return f"{name}{rounds} waits for {wanted} fifo {port.name} ({state}): {_who_releases(engine, wait.lock, core)}"
 

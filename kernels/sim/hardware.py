@@ -59,6 +59,9 @@ class Times:
         hop: A switchbox. [P] AM020 gives 4 for a stream from tile to tile.
         lock: A core's acquire or release, in instructions. [I]
         call: Entering and leaving a kernel. [I]
+        bundles_per_slot: What a compiler makes of a contract's cycles, which count the busiest issue slot. [P] the
+            body of mlir-air's Q4 kernel is 140 bundles under Peano, 142 under chess (fused_decode/README); the same
+            code needs 94 of its busiest slot.
         loop: A round of a loop in the core function. [I]
         scalar_access: A load or store of one element by the core function itself. [I] a lower bound
         command: A command of the runtime sequence. [P] 0.2 us a set_lock (IRON).
@@ -76,6 +79,7 @@ class Times:
     hop: float = 4.0
     lock: float = 5.0
     call: float = 10.0
+    bundles_per_slot: float = 140 / 94
     loop: float = 2.0
     scalar_access: float = 1.0
     command: float = 0.2e-6 * CLOCK

@@ -15,7 +15,8 @@ class KernelModel:
 
     Attributes:
         run: Called with the design's arguments: numpy views of L1 buffers, and ints.
-        cycles: Of one call: a number, or a function of the call's scalar arguments in their order.
+        cycles: Of one call: the busiest issue slot, as a contract counts it (a compiled kernel takes longer, see
+            hardware.Times.bundles_per_slot); a number, or a function of the call's scalar arguments in their order.
     """
 
     run: Callable[..., Any] | None = None

@@ -182,9 +182,9 @@ class _Lowering:
     def _core_depth(self, end: Any) -> int:
         """Upstream's findObjectFifoSize: what the core acquires at most, and one more for the DMA."""
         core = self.cores[end.endpoint]
-        most = max((op.count for op in core.acquires if op.handle is end), default=0)
+        most: int = max((op.count for op in core.acquires if op.handle is end), default=0)
         if most == 0 or (most == 1 and end.depth == 1):
-            return end.depth
+            return int(end.depth)
         return most + 1
 
     def _objects(self, fifo: Any, place: Place, depth: int, name: str) -> list[Memory]:
@@ -371,7 +371,7 @@ class _Link:
 
 def len_of(fifo: Any) -> int:
     """Elements of an object."""
-    return fifo._object_bytes // fifo.dtype.itemsize
+    return int(fifo._object_bytes // fifo.dtype.itemsize)
 
 
 __all__ = ["linear", "lower"]

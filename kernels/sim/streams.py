@@ -143,7 +143,7 @@ class StreamRun:
 
     def wake(self) -> None:
         """Something that this stream waited for has happened."""
-        if self.delayed:
+        if self.delayed and self.shim is not None:
             self.delayed = False
             self.engine.ddr.start(self.engine.now, self.moving * self.shim.cost, self.kind, self)
         elif self.moving:

@@ -57,9 +57,10 @@ def test_a_stream_is_the_limit() -> None:
 def test_a_core_is_the_limit() -> None:
     tiles, cycles = 400, 5000
     result = time_design(designs.elementwise(tiles * 256), kernels={"add": KernelModel(None, cycles)})
-    a_round = cycles + TIMES.call + 6 * TIMES.lock + TIMES.loop
+    call = TIMES.bundles_per_slot * cycles + TIMES.call
+    a_round = call + 6 * TIMES.lock + TIMES.loop
     assert result.cycles == pytest.approx(tiles * a_round, rel=0.01)
-    assert result.core_busy[0, 2] == pytest.approx((cycles + TIMES.call) / a_round, rel=0.01)
+    assert result.core_busy[0, 2] == pytest.approx(call / a_round, rel=0.01)
 
 
 def test_cycles_follow_the_scalar_arguments() -> None:
@@ -69,7 +70,8 @@ def test_cycles_follow_the_scalar_arguments() -> None:
         )
         for cost in (1000, 2000)
     )
-    assert slow.cycles - quick.cycles == pytest.approx(50 * 4 * 1000, rel=0.05)  # the last row decides
+    last_row = 50 * 4 * 1000 * TIMES.bundles_per_slot  # decides
+    assert slow.cycles - quick.cycles == pytest.approx(last_row, rel=0.05)
 
 
 def test_ddr_is_the_limit_when_all_columns_read() -> None:

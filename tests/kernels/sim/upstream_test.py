@@ -225,3 +225,37 @@ def test_a_core_function_is_recorded_and_cannot_look_at_values(misuse: str) -> N
         rt.fill(fifo.prod(), source, wait=True)
     with pytest.raises(TypeError, match=r"known only when the core runs|index_cast|equal types only"):
         designs.resolve(rt)
+
+
+@pytest.mark.parametrize("placement", ["none", "equal", "same"])
+def test_without_a_placer_a_buffer_needs_its_workers_tile(placement: str) -> None:
+    """Upstream resolves the Tile objects of workers and FIFO ends; another one, though equal, has no operation."""
+    tile = designs.Tile(0, 2)
+    where = {"none": None, "equal": designs.Tile(0, 2), "same": tile}[placement]
+    buffer = designs.Buffer(designs.array(16), name="state", placement=where)
+    fifo = designs.ObjectFifo(designs.array(64), name="x")
+
+    def core(x: Any, state: Any) -> None:
+        x.acquire(1)
+        x.release(1)
+
+    rt = designs.Runtime()
+    with rt.sequence(designs.array(64)) as source:
+        rt.start(designs.Worker(core, [fifo.cons(), buffer], placement=tile))
+        rt.fill(fifo.prod(), source, wait=True, placement=designs.Tile(0, 0))
+    program = find("iron:Program")(designs.NPU2(), rt)
+    if placement == "same":
+        program.resolve_program()
+        return
+    with pytest.raises(ValueError, match=r"until it has been placed|same Tile object"):
+        program.resolve_program()
+
+
+def test_a_placer_does_not_place_a_placed_buffer() -> None:
+    tile = designs.Tile(0, 2)
+    buffer = designs.Buffer(designs.array(16), name="state", placement=tile)
+    rt = designs.Runtime()
+    with rt.sequence(designs.array(64)):
+        rt.start(designs.Worker(lambda state: None, [buffer], placement=tile))
+    with pytest.raises(find("iron.placeable:AlreadyPlacedError"), match="already placed"):
+        designs.resolve(rt)

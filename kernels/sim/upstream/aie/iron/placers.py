@@ -56,8 +56,7 @@ class SequentialPlacer(Placer):
                     raise ValueError("Ran out of compute tiles for placement!")
                 worker.place(tile)
             for buffer in worker.buffers:
-                if not isinstance(buffer.tile, Tile):
-                    buffer.place(worker.tile)
+                buffer.place(worker.tile)
             for handle in worker.fifos:
                 used.take(worker.tile, handle._is_prod, 1)
         for handle in object_fifos:

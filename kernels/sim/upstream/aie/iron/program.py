@@ -43,10 +43,21 @@ class Program:
         for worker in workers:
             if not isinstance(worker.tile, Tile):
                 raise ValueError("Must place Worker before it can be resolved.")
+        fifos = self._all_fifos(ordered)
+        resolved = [worker.tile for worker in workers]
+        resolved += [end.tile for fifo in fifos for end in fifo._endpoints()]
+        for worker in workers:
             for buffer in worker.buffers:
                 if not isinstance(buffer.tile, Tile):
-                    buffer.place(worker.tile)
-        fifos = self._all_fifos(ordered)
+                    raise ValueError(
+                        f"Cannot resolve buffer {buffer._name} until it has been placed: without a placer, "
+                        "give it its worker's Tile as placement."
+                    )
+                if not any(buffer.tile is tile for tile in resolved):
+                    raise ValueError(
+                        f"Cannot get op of the tile of buffer {buffer._name} before it is set: its placement must be the "
+                        "same Tile object as its worker's, not an equal one."
+                    )
         return Module(
             device, self._rt, workers, [worker._record() for worker in workers], fifos, self._rt._record_sequence()
         )

@@ -55,8 +55,8 @@ class Program:
                     )
                 if not any(buffer.tile is tile for tile in resolved):
                     raise ValueError(
-                        f"Cannot get op of the tile of buffer {buffer._name} before it is set: its placement must be the "
-                        "same Tile object as its worker's, not an equal one."
+                        f"Cannot get op of the tile of buffer {buffer._name} before it is set: its placement must be "
+                        "the same Tile object as its worker's, not an equal one."
                     )
         return Module(
             device, self._rt, workers, [worker._record() for worker in workers], fifos, self._rt._record_sequence()

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from ...sim import KernelModel, provide_aie, time_design
+from ...sim import KernelModel, time_design
 from ..launch import DISPATCH_SECONDS
-
-provide_aie()  # before the designs import aie
-
-from .gemm import gemm  # noqa: E402
-from .gemv import gemv  # noqa: E402
-from .streams import streams  # noqa: E402
-from .weight_stream import BLOCK, weight_stream  # noqa: E402
+from .gemm import gemm
+from .gemv import gemv
+from .streams import streams
+from .weight_stream import BLOCK, weight_stream
 
 REGISTRY = "mlir-air programming_examples/kernel_registry"
 FUSED_DECODE = "mlir-air programming_examples/fused_decode/README.md"

@@ -26,8 +26,9 @@ inline Bf16 LoadRounded(const bfloat16* x) { return aie::load_v<kLanes>(x); }
 // 1 / (1 + 2^t). The constants are registers: an object lives as long as the loop.
 class Sigmoid {
  public:
+  // x is not below -kBeyond.
   Fp32 operator()(const Bf16& x) const {
-    const Bf16 near = aie::min(aie::max(x, lowest_), highest_);
+    const Bf16 near = aie::min(x, highest_);
     const Bf16 square = aie::mul(near, near).template to_vector<bfloat16>();
     const Fp32 t = aie2p::Multiply(aie2p::Split(aie::mac(linear_, square, cubic_)), near);
     const Bf16 e = aie::exp2<bfloat16>(t.template to_vector<float>());
@@ -37,7 +38,6 @@ class Sigmoid {
   }
 
  private:
-  Bf16 lowest_ = aie::broadcast<bfloat16, kLanes>(-kBeyond);
   Bf16 highest_ = aie::broadcast<bfloat16, kLanes>(kBeyond);
   Bf16 cubic_ = aie::broadcast<bfloat16, kLanes>(kCubic);
   Fp32 linear_{aie::broadcast<float, kLanes>(kLinear)};
@@ -47,8 +47,9 @@ class Sigmoid {
 template <class T>
 inline void GeluMul(const T* __restrict gate, const T* __restrict up, bfloat16* __restrict y, int32_t n) {
   const Sigmoid sigmoid;
+  const Bf16 lowest = aie::broadcast<bfloat16, kLanes>(-kBeyond);
   for (int32_t i = 0; i < n; i += kLanes) {
-    const Bf16 x = LoadRounded(gate + i);
+    const Bf16 x = aie::max(LoadRounded(gate + i), lowest);
     const Fp32 gelu = aie2p::Multiply(aie2p::Split(sigmoid(x)), x);
     const Fp32 product = aie2p::Multiply(aie2p::Split(gelu), LoadRounded(up + i));
     aie::store_v(y + i, product.template to_vector<bfloat16>());

@@ -16,7 +16,7 @@ LANES = Limit("n % 64 == 0 and n > 0", "a vector is 64 lanes")
 
 
 def normalised(x: Any, weight: Any) -> Array:
-    """x / rms(x) * (1 + weight) over the last axis, float64."""
+    """Rows over their root mean square, times 1 + weight; float64."""
     x64 = np.asarray(x, np.float64)
     rms = np.sqrt(np.mean(x64**2, axis=-1, keepdims=True) + EPSILON)
     return x64 / rms * (1.0 + np.asarray(weight, np.float64))

@@ -120,4 +120,4 @@ def test_the_builder_itself(precision: str, tmp_path: Path) -> None:
     after = logits(generating.open_on_ep(converted(source, tmp_path / "ours")))
     error = relative_error(after, before)
     print(precision, "relative error of the logits", error)
-    assert error <= (0.1 if precision == "int4" else 0.5)  # fp32 is quantised here for the first time
+    assert error <= (0.02 if precision == "int4" else 0.1)  # fp32, measured 0.035, is quantised here for the first time

@@ -14,7 +14,7 @@
 #include <iterator>
 #include <limits>
 
-#include "kernels/matmul_nbits/x86_avx2.h"
+#include "kernels/matmul_nbits/x86_avx512.h"
 
 namespace ryzen_npu_gemma::kernels {
 
@@ -147,12 +147,12 @@ constexpr decltype(&Multiply<Group, 1>) kMultiply[] = {Multiply<Group, 1>, Multi
 
 void MatMulNBitsAvx512Vnni(const NBitsShape& shape, const float* a, int64_t M, int64_t lda, const uint8_t* packed,
                            int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy) {
-  static_assert(std::size(kMultiply<avx512::Group4>) == avx2::kFusedRows);
-  if (1 <= M && M <= avx2::kFusedRows) {
+  constexpr auto kFusedRows = static_cast<int64_t>(std::size(kMultiply<avx512::Group4>));
+  if (1 <= M && M <= kFusedRows) {
     const auto multiply = (shape.bits == 4 ? kMultiply<avx512::Group4> : kMultiply<avx512::Group8>)[M - 1];
     multiply(shape, a, lda, packed, strip_begin, strip_end, y, ldy);
   } else {
-    avx2::TiledMatMul(shape, a, M, lda, packed, strip_begin, strip_end, y, ldy);
+    avx512::TiledMatMul(shape, a, M, lda, packed, strip_begin, strip_end, y, ldy);
   }
 }
 

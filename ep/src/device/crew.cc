@@ -81,7 +81,8 @@ bool Crew::TakeBlocks() {
   do {
     if (left == kOver || (left & kBlocks) == 0) return false;
     blocks = static_cast<int64_t>(left & kBlocks);
-    taken = std::max<int64_t>(1, blocks / (2 * threads()));
+    const int64_t crew = threads();
+    taken = crew == 1 ? blocks : std::max<int64_t>(1, blocks / (2 * crew));
   } while (!left_.compare_exchange_weak(left, left - static_cast<uint64_t>(taken), std::memory_order_acquire));
   const int64_t begin = (n_ + grain_ - 1) / grain_ - blocks;
   fn_(arg_, begin * grain_, std::min(n_, (begin + taken) * grain_));

@@ -42,7 +42,10 @@ def resources(program: Any) -> str:
         descriptors[channel.place] += len(channel.descriptors)
     lines = []
     for kind, limit in (("core", 64 * 1024), ("mem", 512 * 1024)):
-        place = max((p for p in used if p.kind == kind), key=lambda p: used[p])
+        places = [place for place in used if place.kind == kind]
+        if not places:
+            continue
+        place = max(places, key=lambda p: used[p])
         lines.append(f"{kind} ({place.col}, {place.row}): {used[place]} of {limit} bytes, {descriptors[place]} BDs")
     return f"{len(program.cores)} cores; " + "; ".join(lines) + f"; {len(program.transfers)} shim transfers"
 

@@ -154,23 +154,13 @@ def matmul(plan: Matmul) -> Any:
                 store(sums, y.acquire(1), STORE_M, n, row)
                 y.release(1)
 
-    workers = [
-        Worker(
-            core,
-            [
-                x_in[c].cons(),
-                w_in[r].cons(),
-                y_out[c][r].prod(),
-                Buffer(c_ty, name=f"sums_{c}_{r}"),
-                multiply,
-                store,
-            ],
-            placement=Tile(c, 2 + r),
-            stack_size=STACK,
-        )
-        for c in range(COLUMNS)
-        for r in range(ROWS)
-    ]
+    workers = []
+    for c in range(COLUMNS):
+        for r in range(ROWS):
+            tile = Tile(c, 2 + r)
+            sums = Buffer(c_ty, name=f"sums_{c}_{r}", placement=tile)
+            ends = [x_in[c].cons(), w_in[r].cons(), y_out[c][r].prod()]
+            workers.append(Worker(core, [*ends, sums, multiply, store], placement=tile, stack_size=STACK))
 
     rt = Runtime()
     with rt.sequence(

@@ -19,10 +19,11 @@
 // Numerics. A product in bfp16 (eight values share an exponent) keeps 8 bits of the largest of eight. For scores that
 // is too little: Gemma3's keys have outliers, and QK^T in bfp16 alone moves the last hidden state of the 270M by 2.0e-2
 // and its KL divergence to 2.3e-3; with two limbs a side (3 products) it is 0.9e-2 and 1.5e-4, what bf16 activations
-// cost anyway. P and V stay single (1.7e-2, 3.7e-4). m is an integer, so rescaling is exact. l sums the very P that
-// multiplies V, by multiplying it with a block of ones. A row that sees no key gives 0; a NaN or plus infinity among
-// its visible scores makes a row NaN. Key and value rows behind the last visible key must be finite (padding is zeros):
-// 0 * NaN is NaN.
+// cost anyway. P and V stay single (1.7e-2, 3.7e-4). m is an integer
+// and follows a score only when that is 2^16 times above it: rescaling is exact, and rare. l sums the very P that
+// multiplies V, by multiplying it with a block of ones. A row that sees no key gives 0; a NaN or plus infinity among its
+// visible scores makes a row NaN. Rows of K and V behind the last visible key must be finite (padding is zeros): 0 * NaN
+// is NaN.
 #pragma once
 
 #include "kernels/aie2p_limbs.h"

@@ -15,6 +15,10 @@ using Lanes = Fp32<kBlockLanes>;
 // m as bf16 in 16 lanes (a row twice, so that a vector is 32 bytes), then l of each row in 8 lanes, for 8 rows.
 constexpr int32_t kSoftmaxFloats = 16 + kBlockLanes;
 
+// A row's maximum follows when a score is this much above it, and not before: P up to 2^16 is as good as up to 1 in
+// bf16, bfp16 and fp32, and rescaling y, which costs as much as four tiles, becomes rare.
+constexpr float kSlack = 16.0f;
+
 constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: fp32 numbers of this size are integers
 
 struct BlockLimbs {
@@ -88,7 +92,7 @@ inline Bf16<16> Integer(const Bf16<16>& x) {
   return aie::sub(aie::add(shift, x), shift).template to_vector<bfloat16>();
 }
 
-// Softmax of 8 rows over the keys of the tile. Returns whether a row's maximum grew.
+// Softmax of 8 rows over the keys of the tile. Returns whether rows that saw keys before must be rescaled.
 template <bool kMasked>
 inline bool SoftmaxRows(const float* __restrict scores, const BlockMask* mask, int32_t key_blocks, const Block& ones,
                         float* __restrict softmax, bfp16ebs8* __restrict p, bfloat16* __restrict c,
@@ -101,8 +105,10 @@ inline bool SoftmaxRows(const float* __restrict scores, const BlockMask* mask, i
   }
   bfloat16* maxima = reinterpret_cast<bfloat16*>(softmax);
   const Bf16<16> before = aie::load_v<16>(maxima);
-  const Bf16<16> maximum = aie::max(before, Integer(LargestOfRows(largest)));
-  const bool grew = !aie::lt(before, maximum).empty();
+  const Bf16<16> candidate = Integer(LargestOfRows(largest));
+  const auto outgrown = aie::lt(aie::add(before, bfloat16(kSlack)), candidate);
+  const Bf16<16> maximum = aie::select(before, candidate, outgrown);
+  const bool grew = !(outgrown & aie::gt(before, bfloat16(kNoMaximum))).empty();  // y of a first tile is 0 anyway
   const Bf16<16> rescale = aie::exp2<bfloat16>(aie::sub(Fp32<16>(before), maximum).template to_vector<float>());
   aie::store_v(maxima, maximum);
   aie::store_v(c, rescale.extract<8>(0));

@@ -1,7 +1,7 @@
 // FlowQKV's second role: weighted sums of V (aie2p_flow_qkv.h).
 //   init     y = 0, for a new Q tile
 //   values   y = c y + P V for a message and its V tile; dims may be 256, or the half of them that this core keeps
-//   finish   y / l of the last message, bf16, in blocks as y
+//   finish   y / l of the last message, bf16, in blocks as y: out_rows rows from first_row on, to the start of out
 #include "kernels/flow_attention/aie2p_flow_qkv.h"
 
 namespace {
@@ -67,11 +67,13 @@ AIE2P_KERNEL void flow_qkv_values_aie2p(uint8_t* __restrict message, const bfloa
 }
 
 AIE2P_KERNEL void flow_qkv_finish_aie2p(uint8_t* __restrict message, const float* __restrict y,
-                                        bfloat16* __restrict out, int32_t rows, int32_t keys, int32_t dims) {
+                                        bfloat16* __restrict out, int32_t rows, int32_t keys, int32_t dims,
+                                        int32_t first_row, int32_t out_rows) {
   SetUpRounding();
   const Message last(message, rows, keys);
   const int32_t dim_blocks = dims / kBlock;
-  for (int32_t block = 0; block < rows / kBlock; ++block) {
+  y += first_row * dims;
+  for (int32_t block = first_row / kBlock; block < (first_row + out_rows) / kBlock; ++block) {
     alignas(aie::vector_decl_align) bfloat16 high[kBlock], low[kBlock];
     for (int32_t row = 0; row < kBlock; ++row) {
       const float l = last.l[block * kBlock + row];

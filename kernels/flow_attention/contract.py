@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from ..contract import KernelContract
 from .flow_kv_contract import FLOW_KV
+from .flow_qkv_contract import FLOW_QKV
 
-CONTRACTS: tuple[KernelContract, ...] = FLOW_KV
+CONTRACTS: tuple[KernelContract, ...] = (*FLOW_QKV, *FLOW_KV)

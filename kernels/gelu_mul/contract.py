@@ -17,7 +17,8 @@ def gelu_tanh(x: Any) -> Array:
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), float64."""
     x64 = np.asarray(x, np.float64)
     with np.errstate(over="ignore"):
-        return 0.5 * x64 * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x64 + 0.044715 * x64**3)))
+        y: Array = 0.5 * x64 * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x64 + 0.044715 * x64**3)))
+    return y
 
 
 def _of_pair(gate: Any, up: Any) -> Array:

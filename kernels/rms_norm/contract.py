@@ -19,7 +19,8 @@ def normalised(x: Any, weight: Any) -> Array:
     """Rows over their root mean square, times 1 + weight; float64."""
     x64 = np.asarray(x, np.float64)
     rms = np.sqrt(np.mean(x64**2, axis=-1, keepdims=True) + EPSILON)
-    return x64 / rms * (1.0 + np.asarray(weight, np.float64))
+    y: Array = x64 / rms * (1.0 + np.asarray(weight, np.float64))
+    return y
 
 
 def _reference(x: Any, weight: Any, n: int, weight_offset: int, **_: Any) -> dict[str, Array]:

@@ -2,7 +2,8 @@
 
     python -m tests.bench.random_model 1b FOLDER
 
-The numbers repeat one block, so that 8 GB are made as fast as they are written.
+The numbers repeat one block, so that 8 GB are made as fast as they are written. Its length fits no tensor's: each starts
+elsewhere in it, and no two are equal. (Runtimes keep one copy of equal tensors, and read it from the cache.)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["SIZES", "config", "write_random_model"]
 
 # hidden, layers, feed-forward, heads, key/value heads; head size, vocabulary and window are the same in all.
 SIZES = {"270m": (640, 18, 2048, 4, 1), "1b": (1152, 26, 6912, 4, 1), "4b": (2560, 34, 10240, 8, 4)}
-_BLOCK = 1 << 22
+_BLOCK = (1 << 22) - 3  # a prime
 
 
 def config(size: str, layers: int | None = None) -> dict[str, Any]:
@@ -73,12 +74,14 @@ def write_random_model(size: str, folder: Path, layers: int | None = None) -> No
     block = (np.random.default_rng(0).standard_normal(_BLOCK, np.float32) * np.float32(0.05)).astype("<f2")
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
+        at = 0
         for shape in shapes.values():
             left = math.prod(shape)
             while left:
-                count = min(left, _BLOCK)
-                file.write(block[:count].data)
+                count = min(left, _BLOCK - at)
+                file.write(block[at : at + count].data)
                 left -= count
+                at = (at + count) % _BLOCK
     write_tokenizer_json(folder)
 
 

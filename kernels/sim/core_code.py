@@ -14,6 +14,7 @@ import numpy as np
 from .errors import DesignError
 from .kernel_models import Kernels, model_of
 from .program import Core, Port
+from .relevance import looked_at
 
 
 class Wait(NamedTuple):
@@ -182,7 +183,10 @@ class CoreCode:
             if all(a.kind == "const" for a in scalars):
                 cost = repr(float(model.cycles(*(a.operands[0] for a in scalars))))
             else:
-                given = ", ".join(self._value(a, timing=True) for a in scalars)
+                matters = looked_at(model.cycles, len(scalars))
+                given = ", ".join(
+                    self._value(a, timing=True) if used else "0" for a, used in zip(scalars, matters, strict=True)
+                )
                 cost = f"fixed({self._name(model.cycles, 'Y')}, {given})"
         else:
             cost = repr(float(model.cycles))

@@ -11,6 +11,7 @@ import pytest
 from kernels.sim import KernelModel, TimedRun, run, time_design
 from kernels.sim.ddr import READ, WRITE, Ddr
 from kernels.sim.hardware import CLOCK, TIMES
+from kernels.sim.relevance import looked_at
 from tests.kernels.sim import designs
 from tests.kernels.sim.designs import Kernel, ObjectFifo, Runtime, TensorAccessPattern, Tile, Worker, array, range_
 
@@ -172,6 +173,28 @@ def test_fast_forward_changes_nothing(cycles: int) -> None:
     assert quick.stream_busy == pytest.approx(full.stream_busy, rel=1e-6)
     for place, waits in full.core_waits.items():
         assert quick.core_waits[place] == pytest.approx(waits, rel=1e-4, abs=1e-6)
+
+
+def test_a_formula_is_asked_which_arguments_it_looks_at() -> None:
+    assert looked_at(lambda rows, first: 100 * rows + 7, 2) == [True, False]
+    assert looked_at(lambda rows, first: 10 if rows == 0 else 10 + max(first, 2), 2) == [True, True]
+    assert looked_at(lambda rows, first: 1000 // rows, 2) == [True, False]
+    assert looked_at(lambda *_: 5, 3) == [False] * 3
+    assert looked_at(lambda flag: 5 if flag else 6, 1) == [True]
+    assert looked_at(lambda rows, first: sum(range(rows)), 2) == [True, False]  # a range looks where nobody sees it
+    assert looked_at(lambda: 5, 1) == [True]  # it never answered
+
+
+def test_fast_forward_passes_a_counter_that_no_duration_looks_at() -> None:
+    kernels = {"mark": KernelModel(None, lambda number, base: 500)}
+    design = designs.parameters(barrier=True, rounds=400, count=1024)
+    full, quick = (time_design(design, kernels=kernels, fast_forward=skip) for skip in (False, True))
+    assert quick.skipped > 0.5
+    assert quick.cycles == pytest.approx(full.cycles, rel=1e-9)
+    kernels = {"mark": KernelModel(None, lambda number, base: 500 + number)}
+    full, quick = (time_design(design, kernels=kernels, fast_forward=skip) for skip in (False, True))
+    assert quick.skipped == 0.0
+    assert quick.cycles == full.cycles
 
 
 def test_fast_forward_sees_that_a_loop_grows() -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.bench.random_model 1b FOLDER
 
-The numbers repeat one block, so that 8 GB are made as fast as they are written. Its length fits no tensor's: each starts
+The numbers repeat one block, so that 8 GB are made as fast as they are written. Its length fits no tensor: each starts
 elsewhere in it, and no two are equal. (Runtimes keep one copy of equal tensors, and read it from the cache.)
 """
 

@@ -21,10 +21,12 @@
 // and its KL divergence to 2.3e-3; with two limbs a side (3 products) it is 0.9e-2 and 1.5e-4, what bf16 activations
 // cost anyway. P and V stay single (1.7e-2, 3.7e-4). m is an integer
 // and follows a score only when that is 2^16 times above it: rescaling is exact, and rare. l sums the very P that
-// multiplies V, by multiplying it with a block of ones. A row that sees no key gives 0; a NaN or plus infinity among its
-// visible scores makes a row NaN. Rows of K and V behind the last visible key must be finite (padding is zeros): 0 * NaN
-// is NaN.
+// multiplies V, by multiplying it with a block of ones. A row that sees no key gives 0; a NaN or plus infinity among
+// its visible scores makes a row NaN. Rows of K and V behind the last visible key must be finite (padding is zeros): 0
+// * NaN is NaN.
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/aie2p_limbs.h"
 
@@ -55,16 +57,20 @@ struct BoundsSummary {
 // kind.
 enum class MessageKind : int32_t { kNothingSeen = 0, kKeep = 1, kRescale = 2 };
 
+// Byte is const where a message is only read.
+template <class Byte>
 struct Message {
-  Message(uint8_t* base, int32_t rows, int32_t keys)
-      : p(reinterpret_cast<bfp16ebs8*>(base)),
-        c(reinterpret_cast<bfloat16*>(base + rows * keys / kBlockLanes * kBlockBytes)),
-        l(reinterpret_cast<float*>(c + rows)),
-        kind(reinterpret_cast<MessageKind*>(l + rows)) {}
-  bfp16ebs8* p;
-  bfloat16* c;
-  float* l;
-  MessageKind* kind;
+  template <class T>
+  using Field = std::conditional_t<std::is_const_v<Byte>, const T, T>;
+  Message(Byte* base, int32_t rows, int32_t keys)
+      : p(reinterpret_cast<Field<bfp16ebs8>*>(base)),
+        c(reinterpret_cast<Field<bfloat16>*>(base + rows * keys / kBlockLanes * kBlockBytes)),
+        l(reinterpret_cast<Field<float>*>(c + rows)),
+        kind(reinterpret_cast<Field<MessageKind>*>(l + rows)) {}
+  Field<bfp16ebs8>* p;
+  Field<bfloat16>* c;
+  Field<float>* l;
+  Field<MessageKind>* kind;
 };
 
 // One value a row, for a block [8 rows][8 columns].

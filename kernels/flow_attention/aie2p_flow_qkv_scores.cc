@@ -186,7 +186,7 @@ AIE2P_KERNEL void flow_qkv_scores_aie2p(const bfp16ebs8* __restrict limbs, const
                                         float* __restrict scores, uint8_t* __restrict message, int32_t rows,
                                         int32_t keys, int32_t first_key) {
   SetUpRounding();
-  Message out(message, rows, keys);
+  Message<uint8_t> out(message, rows, keys);
   const int32_t key_blocks = keys / kBlock, last_key = first_key + keys - 1;
   const BoundsSummary seen = *reinterpret_cast<const BoundsSummary*>(bounds + 2 * rows);
   if (first_key > seen.last || last_key < seen.first) {

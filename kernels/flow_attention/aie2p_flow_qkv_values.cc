@@ -26,8 +26,8 @@ inline void TransposeValues(const bfloat16* __restrict v, bfp16ebs8* __restrict 
 }
 
 template <bool kRescale>
-inline void AddProducts(const Message& message, const bfp16ebs8* __restrict v, float* __restrict y, int32_t rows,
-                        int32_t key_blocks, int32_t dim_blocks) {
+inline void AddProducts(const Message<const uint8_t>& message, const bfp16ebs8* __restrict v, float* __restrict y,
+                        int32_t rows, int32_t key_blocks, int32_t dim_blocks) {
   const int32_t row_step = dim_blocks * kBlockLanes;
   for (int32_t dim = 0; dim < dim_blocks; ++dim, v += key_blocks * kBlockBytes) {
     float* block = y + dim * kBlockLanes;
@@ -52,11 +52,11 @@ AIE2P_KERNEL void flow_qkv_init_aie2p(float* __restrict y, int32_t rows, int32_t
   for (int32_t i = 0; i < rows * dims; i += 16) aie::store_v(y + i, zero);
 }
 
-AIE2P_KERNEL void flow_qkv_values_aie2p(uint8_t* __restrict message, const bfloat16* __restrict v,
+AIE2P_KERNEL void flow_qkv_values_aie2p(const uint8_t* __restrict message, const bfloat16* __restrict v,
                                         bfp16ebs8* __restrict v_blocks, float* __restrict y, int32_t rows, int32_t keys,
                                         int32_t dims) {
   SetUpRounding();
-  const Message in(message, rows, keys);
+  const Message<const uint8_t> in(message, rows, keys);
   if (*in.kind == MessageKind::kNothingSeen) return;
   const int32_t key_blocks = keys / kBlock, dim_blocks = dims / kBlock;
   TransposeValues(v, v_blocks, key_blocks, dim_blocks);
@@ -66,11 +66,11 @@ AIE2P_KERNEL void flow_qkv_values_aie2p(uint8_t* __restrict message, const bfloa
     AddProducts<false>(in, v_blocks, y, rows, key_blocks, dim_blocks);
 }
 
-AIE2P_KERNEL void flow_qkv_finish_aie2p(uint8_t* __restrict message, const float* __restrict y,
+AIE2P_KERNEL void flow_qkv_finish_aie2p(const uint8_t* __restrict message, const float* __restrict y,
                                         bfloat16* __restrict out, int32_t rows, int32_t keys, int32_t dims,
                                         int32_t first_row, int32_t out_rows) {
   SetUpRounding();
-  const Message last(message, rows, keys);
+  const Message<const uint8_t> last(message, rows, keys);
   const int32_t dim_blocks = dims / kBlock;
   y += first_row * dims;
   for (int32_t block = first_row / kBlock; block < (first_row + out_rows) / kBlock; ++block) {

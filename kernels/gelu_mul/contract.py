@@ -50,8 +50,8 @@ GELU_MUL_BF16 = KernelContract(
         scalar("n"),
     ),
     numerics="x / (1 + 2^t): t in fp32 with its cubic term in bf16, 2^t a bf16, the reciprocal by one Newton step in "
-    "fp32, products of two bf16 limbs, y rounded to nearest even. A NaN in gate or up gives NaN in its place, so does an "
-    "infinity, but a gate of minus infinity is 0",
+    "fp32, products of two bf16 limbs, y rounded to nearest even. A NaN in gate or up gives NaN in its place, so does "
+    "an infinity, but a gate of minus infinity is 0",
     tolerance=Tolerance(
         "rms error 1.001 of correct rounding for gates of 3 sigma; over all finite bf16 gates relative error at most "
         "0.0059 above -2 and 0.014 in -4 … -2, where gelu is small (bf16's half unit is 0.0039; gelu_mul_test.py). "

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kTileRows = 6;
 constexpr int64_t kTileStrips = 2;
+constexpr int64_t kStreamRows = 4;  // up to here weights come at memory's speed, and two streams come at half of it
 constexpr int64_t kBlockBytes = 256 << 10;  // of activations, a quarter of L2
 
 using avx512::BroadcastCodes;
@@ -85,7 +86,7 @@ void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const
               int64_t strip_end, float* y, int64_t ldy) {
   static_assert(kTileRows == 6);
   const int64_t groups = shape.groups();
-  ForEachTile(shape, M, strip_begin, strip_end, kTileStrips, kTileRows, kBlockBytes,
+  ForEachTile(shape, M, strip_begin, strip_end, M > kStreamRows ? kTileStrips : 1, kTileRows, kBlockBytes,
               [&](int64_t strip, int64_t strips, int64_t m, int64_t rows) {
                 const int64_t n = strip * kStripRows;
                 const int64_t columns = std::min(kStripRows, shape.N - n - (strips - 1) * kStripRows);

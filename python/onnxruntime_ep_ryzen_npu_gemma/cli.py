@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from .commands import bench, chat, convert, explain, generate, perplexity
+from .commands import bench, chat, convert, explain, generate, perplexity, simulate
 from .errors import Problem
 
 __all__ = ["main"]
@@ -26,6 +26,7 @@ _COMMANDS = {
     "bench": bench,
     "explain": explain,
     "perplexity": perplexity,
+    "simulate": simulate,
 }
 
 

@@ -52,7 +52,12 @@ class Message:
         c = np.ascontiguousarray(np.asarray(self.c, np.float32)).view(np.uint32) >> 16
         kind = np.zeros(16, np.int32)
         kind[0] = self.kind
-        parts = [bfp16.encode(blocked(self.p)).reshape(-1), c.astype(np.uint16), np.asarray(self.l, np.float32), kind]
+        parts: list[Array] = [
+            bfp16.encode(blocked(self.p)).reshape(-1),
+            c.astype(np.uint16),
+            np.asarray(self.l, np.float32),
+            kind,
+        ]
         return np.concatenate([part.view(np.uint8).reshape(-1) for part in parts])
 
     @staticmethod

@@ -6,10 +6,14 @@ model does not predict power.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+Table = Mapping[str, Mapping[str, tuple[float, ...]]]  # model, unit: a figure for each context
+
 CONTEXTS = (1024, 2048, 4096, 8192, 16384, 32768)
 
 # Seconds to the first token, by context.
-TTFT = {
+TTFT: Table = {
     "1b": {
         "npu": (0.95, 1.47, 2.46, 4.42, 8.45, 17.19),
         "igpu": (0.51, 1.14, 2.61, 6.64, 21.3, 95.1),
@@ -23,7 +27,7 @@ TTFT = {
 }
 
 # Tokens a second while decoding, by context.
-DECODE = {
+DECODE: Table = {
     "1b": {
         "npu": (41.1, 40.5, 39.5, 37.3, 33.6, 27.9),
         "igpu": (38.0, 53.9, 42.3, 33.5, 25.0, 13.6),
@@ -40,7 +44,7 @@ DECODE = {
 IMPLIED_DDR_READ = 47e9
 
 
-def measured(table: dict[str, dict[str, tuple[float, ...]]], model: str, unit: str, context: int) -> float | None:
+def measured(table: Table, model: str, unit: str, context: int) -> float | None:
     """The paper's figure, or None where it has none."""
     row = table.get(model, {}).get(unit)
     return row[CONTEXTS.index(context)] if row is not None and context in CONTEXTS else None

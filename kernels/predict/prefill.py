@@ -98,8 +98,8 @@ def _projection_blocks(inner: int, columns: int, blocks: int, times: hardware.Ti
 def _projection(inner: int, columns: int, blocks: int, times: hardware.Times) -> float:
     if blocks <= LONG:
         return _projection_blocks(inner, columns, blocks, times)
-    runs = [_projection_blocks(inner, columns, count, times) for count in (SHORT, LONG)]
-    return affine(*runs, SHORT, LONG, blocks)
+    short, long = (_projection_blocks(inner, columns, count, times) for count in (SHORT, LONG))
+    return affine(short, long, SHORT, LONG, blocks)
 
 
 @cache
@@ -110,7 +110,8 @@ def _rows_blocks(shape: Gemma3Shape, step: str, blocks: int, times: hardware.Tim
 def _rows(shape: Gemma3Shape, step: str, blocks: int, times: hardware.Times) -> float:
     if blocks <= LONG:
         return _rows_blocks(shape, step, blocks, times)
-    return affine(*(_rows_blocks(shape, step, count, times) for count in (SHORT, LONG)), SHORT, LONG, blocks)
+    short, long = (_rows_blocks(shape, step, count, times) for count in (SHORT, LONG))
+    return affine(short, long, SHORT, LONG, blocks)
 
 
 @cache

@@ -4,8 +4,8 @@
 //   n = x * rsqrt(mean(x^2) + eps) * (1 + w) * f      f = log2(e) / sqrt(query_scalar) for q, 1 for k (query_scalar =
 //   0) y[i] = n[i] cos[i] - n[i + 128] sin[i]      y[i + 128] = n[i + 128] cos[i] + n[i] sin[i]
 //
-// cos and sin are fp32, [cos 128][sin 128] for a position: in bf16 they would add a rounding as large as the result's own,
-// and a kilobyte a position is nothing beside the weights.
+// cos and sin are fp32, [cos 128][sin 128] for a position: in bf16 they would add a rounding as large as the result's
+// own, and a kilobyte a position is nothing beside the weights.
 //
 //   decode   one head: x [256] fp32, and offsets in elements into weight, table and y
 //   prefill  x, y [positions][heads][256] bf16, table [positions][256]

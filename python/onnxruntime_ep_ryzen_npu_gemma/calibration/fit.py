@@ -71,7 +71,7 @@ class Fit:
         """That of `CalibratedMatrix`, for values in the place of weights."""
 
         def sums(rows: slice) -> tuple[float, float]:
-            w, zero = w_NK[rows], np.float32(0)
+            w, zero = w_NK[rows], np.zeros(1, np.float32)
             errors = (quadratic_error(values_NK[rows], w, self._H_KK), quadratic_error(w, zero, self._H_KK))
             return float(errors[0].sum(dtype=np.float64)), float(errors[1].sum(dtype=np.float64))
 

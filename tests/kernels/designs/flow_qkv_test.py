@@ -56,8 +56,8 @@ def run_flow_qkv(shape: Gemma3Shape, span: Span, causal: bool = True) -> tuple[A
     return y[: span.tokens], attention(q[: span.tokens], k, v, span, causal), result
 
 
-# P and V are rounded to bfp16, 8 bits of the largest of eight: measured 0.99e-2 to 1.03e-2 of y on these shapes.
-ALLOWED = 1.2e-2
+# Twice the ideal: P and V in bfp16 and nothing else rounded give 0.97e-2 on such data; measured 0.99e-2 to 1.03e-2.
+ALLOWED = 1.9e-2
 
 
 @pytest.mark.parametrize(

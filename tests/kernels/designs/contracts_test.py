@@ -13,8 +13,11 @@ import pytest
 from kernels.decode_layer.design import decode_layer
 from kernels.decode_layer.plan import make_plan
 from kernels.decode_layer.token import Token
+from kernels.dequantize_q4nx.design import dequantize, plan_dequantize
+from kernels.flow_attention.design import Span, flow_qkv, plan_flow_qkv
 from kernels.gemma3_shapes import GEMMA3_1B, GEMMA3_4B
 from kernels.lm_head.design import lm_head, plan_lm_head
+from kernels.matmul_bf16.design import plan_matmul
 from kernels.sim import lower
 
 KERNELS = Path(__file__).parents[3] / "kernels"
@@ -29,6 +32,8 @@ DESIGNS = {
     "decode, 4b": lambda: decode_layer(make_plan(GEMMA3_4B), Token(100, 1024)),
     "head, 4 bits": lambda: lm_head(plan_lm_head(GEMMA3_1B)),
     "head, 8 bits": lambda: lm_head(plan_lm_head(GEMMA3_4B, bits=8)),
+    "dequantise": lambda: dequantize(plan_dequantize(plan_matmul(512, 640, 640))),
+    "FlowQKV": lambda: flow_qkv(plan_flow_qkv(GEMMA3_1B), Span(0, 1024)),
 }
 
 

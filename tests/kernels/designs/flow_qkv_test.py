@@ -10,6 +10,8 @@ from ml_dtypes import bfloat16
 
 from kernels.flow_attention.design import (
     HEAD,
+    KEYS,
+    ROWS,
     Span,
     ddr_bytes,
     flow_qkv,
@@ -17,7 +19,10 @@ from kernels.flow_attention.design import (
     passes_of,
     plan_flow_qkv,
 )
-from kernels.gemma3_shapes import GEMMA3_4B, GEMMA3_270M, Gemma3Shape
+from kernels.flow_attention.flow_qkv_contract import SCORES
+from kernels.gemma3_shapes import GEMMA3_1B, GEMMA3_4B, GEMMA3_270M, Gemma3Shape
+from kernels.predict.costs import kernel_costs
+from kernels.sim import hardware, time_design
 from tests.kernels.designs.running import execute, relative_error
 
 
@@ -74,3 +79,18 @@ def test_attention_equals_the_reference(shape: Gemma3Shape, span: Span, causal: 
     error = relative_error(y, truth)
     print(f"relative error {error:.2e}")
     assert error < ALLOWED
+
+
+@pytest.mark.parametrize("shape", [GEMMA3_1B, GEMMA3_4B], ids=lambda shape: shape.name)
+@pytest.mark.parametrize("tokens", [1024, 8192])
+@pytest.mark.parametrize("sliding", [True, False], ids=["sliding", "global"])
+def test_the_scores_cores_are_the_limit(shape: Gemma3Shape, tokens: int, sliding: bool) -> None:
+    plan, span = plan_flow_qkv(shape), Span(0, tokens, shape.window if sliding else 0)
+    timed = time_design(flow_qkv(plan, span), kernels=kernel_costs())
+    assert timed.seconds is not None
+    assert timed.ddr_bytes == ddr_bytes(plan, span)
+    tiles = plan.kv_heads * sum(last - first for first, last in passes_of(plan, span).keys) // KEYS
+    bound = tiles * SCORES.cycles(rows=ROWS, keys=KEYS) * hardware.TIMES.bundles_per_slot / hardware.CLOCK
+    share, rate = bound / timed.seconds, timed.ddr_bytes / timed.seconds / 1e9
+    print(f"{1e6 * timed.seconds:.0f} us, {share:.0%} of it scores; {rate:.1f} GB/s")
+    assert share > (0.75 if tokens == 1024 else 0.9)  # the rest: first fills, ends of passes

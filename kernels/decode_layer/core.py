@@ -52,7 +52,8 @@ class TileProgram:
 
     # ---- weights
 
-    def _run(self, t: Any, run: Run, first_strip: int) -> None:
+    def _run(self, t: Any, run: Run, first_strip: int, x_group0: int = 0) -> None:
+        """Sums of a run's units; its columns begin at group `x_group0` of x."""
         for i in range_(run.objects):
             unit = index_cast(i, to=T.i32()) * UNITS_PER_OBJECT + run.first
             weights = t.stream.acquire(1)
@@ -65,7 +66,7 @@ class TileProgram:
                 unit // run.groups - first_strip,
                 unit % run.groups,
                 run.groups,
-                0,
+                x_group0,
             )
             t.stream.release(1)
 
@@ -271,21 +272,7 @@ class TileProgram:
             t.gelu_mul(t.sums, t.scratch, GROUP_COLUMNS, index_cast(group, to=T.i32()) * GROUP_COLUMNS)
         t.activation(t.scratch, t.x, t.x_groups, 0, share.mlp_groups * GROUP_COLUMNS, self.plan.x_groups)
         t.zero(t.sums, self.plan.sums)
-        for i in range_(share.down_objects):
-            unit = index_cast(i, to=T.i32()) * UNITS_PER_OBJECT
-            weights = t.stream.acquire(1)
-            t.fused_dqp(
-                weights,
-                t.x,
-                t.x_groups,
-                t.sums,
-                UNITS_PER_OBJECT,
-                unit // share.mlp_groups,
-                unit % share.mlp_groups,
-                share.mlp_groups,
-                self.plan.x_groups,
-            )
-            t.stream.release(1)
+        self._run(t, Run(0, share.down_objects, share.mlp_groups), 0, self.plan.x_groups)
         self._to_hub(t, 0, shape.hidden, shape.hidden)
         self._norm(t)
 

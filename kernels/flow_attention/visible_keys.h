@@ -51,4 +51,16 @@ inline int64_t CutRows(const QueryTile& tile, const KvSegment& segment, const Ke
   return count;
 }
 
+// Calls attend(block) for the blocks of at most block_keys keys that rows [row, row_end) may see.
+template <typename Attend>
+void ForEachBlock(const QueryTile& tile, const KvSegment& segment, int64_t row, int64_t row_end, int64_t block_keys,
+                  const Attend& attend) {
+  const int64_t key_end = VisibleKeys(tile, segment, row_end - 1).end;
+  KeyRange block;
+  for (block.begin = VisibleKeys(tile, segment, row).begin; block.begin < key_end; block.begin = block.end) {
+    block.end = std::min(block.begin + block_keys, key_end);
+    attend(block);
+  }
+}
+
 }  // namespace ryzen_npu_gemma::kernels

@@ -107,17 +107,14 @@ void Attend(const QueryTile& tile, const KvSegment& segment, const SoftmaxState&
                                   AttendBlock<4, Kv>};
   const auto* k = static_cast<const Kv*>(segment.k);
   const auto* v = static_cast<const Kv*>(segment.v);
-  const int64_t key_end = VisibleKeys(tile, segment, tile.rows - 1).end;
-  KeyRange block;
-  for (block.begin = VisibleKeys(tile, segment, 0).begin; block.begin < key_end; block.begin = block.end) {
-    block.end = std::min(block.begin + kBlockKeys, key_end);
+  ForEachBlock(tile, segment, 0, tile.rows, kBlockKeys, [&](const KeyRange& block) {
     RowTile row_tiles[kFlowKvRows];
     const int64_t count = CutRows(tile, segment, block, 0, tile.rows, kFlowKvRows, row_tiles);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t first = (block.begin + row_tiles[i].keys.begin) * tile.head_dim;
       kAttend[row_tiles[i].rows](tile, row_tiles[i], k + first, v + first, state);
     }
-  }
+  });
 }
 
 }  // namespace

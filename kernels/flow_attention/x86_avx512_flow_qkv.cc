@@ -216,13 +216,9 @@ void FlowQkv(const QueryTile& tile, const KvSegment& segment, const SoftmaxState
   const auto attend = tile.kv_type == KvType::kFloat32 ? AttendBlock<float> : AttendBlock<uint16_t>;
   for (int64_t row = 0; row < tile.rows; row += kPassRows) {
     const int64_t row_end = std::min(row + kPassRows, tile.rows);
-    const int64_t key_end = VisibleKeys(tile, segment, row_end - 1).end;
     FillQueryPanel(tile.q + row * tile.head_dim, row_end - row, tile.head_dim, scratch.q);
-    KeyRange block;
-    for (block.begin = VisibleKeys(tile, segment, row).begin; block.begin < key_end; block.begin = block.end) {
-      block.end = std::min(block.begin + kBlockKeys, key_end);
-      attend(tile, segment, block, row, row_end, state, scratch);
-    }
+    ForEachBlock(tile, segment, row, row_end, kBlockKeys,
+                 [&](const KeyRange& block) { attend(tile, segment, block, row, row_end, state, scratch); });
   }
 }
 

@@ -6,6 +6,7 @@ Both designs are steps of one command list: one dispatch by the host a token, on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from ..decode_layer.design import decode_layer
 from ..decode_layer.plan import make_plan
@@ -55,10 +56,15 @@ def decode_step(
     shape: Gemma3Shape, context: int, times: hardware.Times = hardware.TIMES, head_bits: int = 4
 ) -> DecodeStep:
     """Predicts the token after `context` others."""
-    plan, head_plan = make_plan(shape), plan_lm_head(shape, head_bits)
-    costs = kernel_costs()
-    layers = time_design(decode_layer(plan, Token(context, context + 1)), kernels=costs, times=times)
-    head = time_design(lm_head(head_plan), kernels=costs, times=times)
+    plan = make_plan(shape)
+    layers = time_design(decode_layer(plan, Token(context, context + 1)), kernels=kernel_costs(), times=times)
+    head = _head(shape, head_bits, times)
     needed = decode_bytes(shape, context, head_bits).total
     roofline = needed / (times.ddr_read * hardware.CLOCK)
     return DecodeStep(layers, head, DISPATCH_SECONDS + STEP_SECONDS, roofline, needed)
+
+
+@cache
+def _head(shape: Gemma3Shape, bits: int, times: hardware.Times) -> TimedRun:
+    """The same at every context."""
+    return time_design(lm_head(plan_lm_head(shape, bits)), kernels=kernel_costs(), times=times)

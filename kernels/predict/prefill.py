@@ -131,7 +131,6 @@ def _pass_costs(shape: Gemma3Shape, times: hardware.Times) -> tuple[float, float
     return near - SHORT * each - key * seen[0], each, key
 
 
-@cache
 def _attention(shape: Gemma3Shape, tokens: int, window: int, times: hardware.Times) -> float:
     launch, each, key = _pass_costs(shape, times)
     keys = passes_of(plan_flow_qkv(shape), Span(0, tokens, window)).keys

@@ -49,7 +49,9 @@ def test_a_token_equals_the_reference(shape: Gemma3Shape, layers: int, past: int
         new = blocks[:, slot // BLOCK_ROWS, :, slot % BLOCK_ROWS]
         assert relative_error(new[:, 0], keys[layer]) < 0.01
         assert relative_error(new[:, 1], values[layer]) < 0.01
-        before = cache_of(model, layer, past + 1).reshape(shape.kv_heads, -1, 2, BLOCK_ROWS, HEAD)
+        before = cache_of(shape, layer, model.keys[layer], model.values[layer], past + 1).reshape(
+            shape.kv_heads, -1, 2, BLOCK_ROWS, HEAD
+        )
         after = cache.reshape(before.shape).copy()
         after[:, slot // BLOCK_ROWS, :, slot % BLOCK_ROWS] = before[:, slot // BLOCK_ROWS, :, slot % BLOCK_ROWS]
         assert np.array_equal(before, after), "another slot of the cache was written"

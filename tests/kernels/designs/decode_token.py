@@ -11,6 +11,7 @@ from kernels.decode_layer.design import decode_layer
 from kernels.decode_layer.packing import pack_cache, pack_token, pack_weights
 from kernels.decode_layer.plan import make_plan
 from kernels.decode_layer.token import Token
+from kernels.gemma3_shapes import Gemma3Shape
 from tests.kernels.designs.gemma3_reference import Model
 from tests.kernels.designs.running import execute
 
@@ -21,10 +22,10 @@ def words(x: Any) -> Any:
     return np.ascontiguousarray(x).view(np.uint16)
 
 
-def cache_of(model: Model, layer: int, capacity: int) -> Any:
-    """As the NPU holds it: sliding layers in a ring of `window` slots."""
-    shape, past = model.shape, model.past
-    keys, values = words(model.keys[layer]), words(model.values[layer])
+def cache_of(shape: Gemma3Shape, layer: int, keys: Any, values: Any, capacity: int) -> Any:
+    """A layer's, of keys and values `[kv heads, past, 256]`, as the NPU holds it: sliding layers in a ring of slots."""
+    past = keys.shape[1]
+    keys, values = words(keys), words(values)
     if shape.is_global(layer):
         return pack_cache(keys, values, capacity)
     first = max(0, past - shape.window)
@@ -34,14 +35,17 @@ def cache_of(model: Model, layer: int, capacity: int) -> Any:
     return pack_cache(ring[0], ring[1], shape.window)
 
 
-def run_token(model: Model, capacity: int) -> tuple[Any, list[Any], Any]:
-    """(final hidden state, caches, the simulator's result)."""
+def run_token(model: Model, capacity: int, cache: Any = None) -> tuple[Any, list[Any], Any]:
+    """(final hidden state, caches, the simulator's result); `cache`: all layers', else that of the model's keys."""
     shape = model.shape
     plan, token = make_plan(shape), Token(model.past, capacity)
     norms = [{name: words(w) for name, w in layer.items()} for layer in model.norms]
     weights = pack_weights(plan, model.units, norms, words(model.final_norm))
-    caches = [cache_of(model, layer, capacity) for layer in range(shape.layers)]
-    cache = np.concatenate(caches)
+    caches = [
+        cache_of(shape, i, keys, values, capacity)
+        for i, (keys, values) in enumerate(zip(model.keys, model.values, strict=True))
+    ]
+    cache = np.concatenate(caches) if cache is None else cache
     rotations = np.concatenate([model.rotation(False).ravel(), model.rotation(True).ravel()])
     first = pack_token(model.hidden, rotations, norms[0]["input"])
     hidden = np.zeros(shape.hidden, np.uint16)

@@ -1,5 +1,5 @@
 // Host attention against a naive one in double precision: both cache conventions, rings that wrap, chunks longer than
-// the room beside the window, past and present in one buffer, many threads or one.
+// the room beside the window, past and present in one buffer or not, calls that are done in blocks.
 #include "ep/src/device/host_attention.h"
 
 #include <gtest/gtest.h>
@@ -42,12 +42,13 @@ struct Case {
   int64_t capacity;  // 0: growing
   std::vector<int64_t> chunks;
   bool in_place;
+  int64_t block = 10000;  // rows of a chunk that are done at a time
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   out << "heads " << c.heads << "/" << c.kv_heads << " window " << c.window << " capacity " << c.capacity << " chunks";
   for (int64_t chunk : c.chunks) out << " " << chunk;
-  return out << (c.in_place ? " in place" : "");
+  return out << (c.in_place ? " in place" : "") << " blocks of " << c.block;
 }
 
 FlowAttention Launch(const Case& c) {
@@ -120,10 +121,13 @@ TEST_P(HostAttention, EqualsNaiveAttention) {
       if (c.in_place) tensors.in_place[i] = cache[i].data();
     }
     std::vector<float> y(static_cast<std::size_t>(chunk * c.heads * kHeadDim));
-    FillRopeTable(rope, past, chunk, threads, table);
-    RunAttention(f, {past, shared}, chunk, q.data() + past * c.heads * kHeadDim,
-                 k.data() + past * c.kv_heads * kHeadDim, v.data() + past * c.kv_heads * kHeadDim, y.data(), table,
-                 tensors, threads, scratch);
+    for (int64_t first = 0; first < chunk; first += c.block) {
+      const int64_t rows = std::min(c.block, chunk - first), row = past + first;
+      FillRopeTable(rope, row, rows, threads, table);
+      RunAttention(f, {past, shared, chunk, first, rows}, q.data() + row * c.heads * kHeadDim,
+                   k.data() + row * c.kv_heads * kHeadDim, v.data() + row * c.kv_heads * kHeadDim,
+                   y.data() + first * c.heads * kHeadDim, table, tensors, threads, scratch);
+    }
     EXPECT_EQ(tensors.present_shape[0], (std::vector<int64_t>{1, c.kv_heads, shared ? P : past + chunk, kHeadDim}));
     if (!c.in_place)
       for (int i = 0; i < 2; ++i) cache[i] = tensors.present[i];
@@ -164,6 +168,12 @@ INSTANTIATE_TEST_SUITE_P(Ring, HostAttention,
                                          Case{4, 1, 8, 8, {5, 5, 5, 5}, false},
                                          Case{2, 2, 16, 21, {9, 40, 1, 22}, true},
                                          Case{4, 1, 512, 512, {700, 1, 600, 1}, true}));
+INSTANTIATE_TEST_SUITE_P(Blocks, HostAttention,
+                         testing::Values(Case{4, 2, 0, 0, {37, 50, 5}, false, 16}, Case{4, 4, 8, 0, {20, 33}, false, 7},
+                                         Case{4, 2, 0, 64, {40, 24}, false, 16}, Case{4, 2, 0, 64, {40, 24}, true, 16},
+                                         Case{4, 2, 8, 8, {20, 1, 30}, false, 8},
+                                         Case{4, 2, 8, 8, {20, 1, 30}, true, 8},
+                                         Case{2, 2, 16, 21, {9, 40, 22}, true, 30}));
 
 TEST(HostAttentionErrors, CacheThatDoesNotFitTheCall) {
   const Case c{4, 1, 8, 4, {}, false};
@@ -179,7 +189,7 @@ TEST(HostAttentionErrors, CacheThatDoesNotFitTheCall) {
   const auto run = [&]() -> std::string {
     try {
       FillRopeTable({10000.0f, 1.0f, kHeadDim, 0, 0}, 0, 4, threads, table);
-      RunAttention(f, {past, shared}, 4, rows.data(), rows.data(), rows.data(), y.data(), table, tensors, threads,
+      RunAttention(f, {past, shared, 4, 0, 4}, rows.data(), rows.data(), rows.data(), y.data(), table, tensors, threads,
                    scratch);
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
@@ -217,7 +227,7 @@ TEST(HostAttentionErrors, GrowingCacheInOneBuffer) {
   RopeTable table;
   ForwardThreads threads;
   FillRopeTable({10000.0f, 1.0f, kHeadDim, 0, 0}, past, 1, threads, table);
-  EXPECT_THROW(RunAttention(f, {past, false}, 1, rows.data(), rows.data(), rows.data(), y.data(), table, tensors,
+  EXPECT_THROW(RunAttention(f, {past, false, 1, 0, 1}, rows.data(), rows.data(), rows.data(), y.data(), table, tensors,
                             threads, scratch),
                Error);
 }

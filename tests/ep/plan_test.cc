@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <map>
 
 #include "ep/src/device/host.h"
@@ -107,6 +108,79 @@ TEST_P(PlanBuffers, AreReusedButNeverWhileLive) {
   EXPECT_EQ(one.outputs[0], other.outputs[0]);
   EXPECT_NE(one.outputs[0], x);
   EXPECT_EQ(one.shapes[0], (std::vector<int64_t>{1, 3, 64}));
+}
+
+// A layer's attention, and its result of the last row alone.
+GraphBuilder Attention() {
+  GraphBuilder b;
+  b.Value("x", DataType::kFloat32, Rows(64));
+  b.MatMulNBits("x", "q", 64, 64);
+  for (const char* name : {"k", "v"}) b.MatMulNBits("x", name, 32, 64);
+  b.Flow("FlowQKV", "q", "k", "v", "a", 2, 1, 32);
+  b.MatMulNBits("a", "o", 64, 64);
+  b.Add("", "Add", {b.Value("x", DataType::kFloat32), b.Value("o", DataType::kFloat32)}, {"h"});
+  const int64_t last = -1;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&last);
+  b.Add("", "Gather",
+        {b.Value("h", DataType::kFloat32), b.Constant("last", DataType::kInt64, {{1, ""}}, {bytes, bytes + 8})},
+        {"last_h"}, {{"axis", int64_t{1}}});
+  b.MatMulNBits("last_h", "logits", 96, 64);
+  b.RandomWeights();
+  return b;
+}
+
+// 20 rows in blocks of at most 8 are 7, 7 and 6, and the same as three runs of so many rows: bit for bit, in `exact`
+// and in `fast`.
+TEST_P(PlanBuffers, RowsInBlocksAreRunsOneAfterTheOther) {
+  constexpr int64_t kRows = 20;
+  GraphBuilder b = Attention();
+  const std::vector<std::string> inputs{"x", "past_k", "past_v", "past_len", "shared"},
+      outputs{"h", "logits", "present_k", "present_v"};
+  std::vector<float> x(kRows * 64);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
+  BackwardThreads threads;
+  const bool shared = false;
+  const auto bind = [&](MemoryTensors& tensors, int64_t first, int64_t rows, const int64_t& past_len, void* past_k,
+                        void* past_v) {
+    const std::vector<int64_t> past{1, 1, past_len, 32};
+    tensors.inputs = {{x.data() + first * 64, DataType::kFloat32, {1, rows, 64}},
+                      {past_k, DataType::kFloat16, past},
+                      {past_v, DataType::kFloat16, past},
+                      {&past_len, DataType::kInt64, {1}},
+                      {&shared, DataType::kBool, {1}}};
+  };
+
+  MemoryTensors whole;
+  const int64_t none = 0;
+  bind(whole, 0, kRows, none, nullptr, nullptr);
+  HostProgram(MakePlan(b, inputs, outputs), GetParam(), 8).Run(whole, threads);
+  EXPECT_EQ(whole.shapes[0], (std::vector<int64_t>{1, kRows, 64}));
+  EXPECT_EQ(whole.shapes[1], (std::vector<int64_t>{1, 1, 96}));
+  EXPECT_EQ(whole.shapes[2], (std::vector<int64_t>{1, 1, kRows, 32}));
+
+  HostProgram program(MakePlan(b, inputs, outputs), GetParam());
+  MemoryTensors part;
+  std::vector<float> h;
+  for (int64_t first = 0; first < kRows;) {
+    const int64_t rows = first < 14 ? 7 : 6;
+    MemoryTensors next;
+    bind(next, first, rows, first, part.outputs[2].data(), part.outputs[3].data());
+    program.Run(next, threads);
+    h.insert(h.end(), next.outputs[0].begin(), next.outputs[0].end());
+    part = std::move(next);
+    first += rows;
+  }
+  EXPECT_EQ(whole.outputs[0], h);
+  EXPECT_EQ(whole.outputs[1], part.outputs[1]);
+  constexpr std::size_t kBytes = kRows * 32 * 2;  // float16
+  for (int i : {2, 3}) EXPECT_EQ(std::memcmp(whole.outputs[i].data(), part.outputs[i].data(), kBytes), 0);
+}
+
+TEST(Plan, AnAttentionThatForgetsItsKeysSeesAllRowsAtOnce) {
+  GraphBuilder b = Attention();
+  const std::vector<std::string> inputs{"x", "past_k", "past_v", "past_len", "shared"};
+  EXPECT_EQ(BlockSymbol(MakePlan(b, inputs, {"h"})), -1);
+  EXPECT_EQ(BlockSymbol(MakePlan(b, inputs, {"h", "present_k", "present_v"})), 0);
 }
 
 TEST(Plan, RunRefusesInputsItWasNotMadeFor) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "ep/src/device/host_attention.h"
@@ -38,28 +39,40 @@ struct HostProgram::Workspace {
   Scratch quantized;
 };
 
-// One run: the plan with its rows known and its buffers at hand.
+// One run: the plan with its rows known, block after block of them, and its buffers at hand.
 struct HostProgram::Execution {
   const Plan& plan;
   const Accuracy accuracy;
   RunTensors& tensors;
   Threads& threads;
   Workspace& workspace;
+  std::vector<int64_t> rows = {};  // by row symbol
   std::vector<int64_t> scalars = {};
-  std::vector<int64_t> rows = std::vector<int64_t>(plan.row_symbols.size(), -1);  // by row symbol
+  std::optional<RowBlocks> blocks = {};
 
-  void Prepare() {
-    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = plan.row_symbols[i].constant;
+  // What a run is told by its inputs; all checks that need no launch.
+  void Prepare(int block_symbol, int64_t block_rows) {
+    for (const RowSymbol& symbol : plan.row_symbols) rows.push_back(symbol.constant);
     for (std::size_t i = 0; i < plan.inputs.size(); ++i) BindRows(static_cast<int>(i));
     for (const Scalar& scalar : plan.scalars) {
       scalars.push_back(Compute(scalar));
       if (scalar.output >= 0) WriteScalar(scalar, scalars.back());
     }
+    for (const Launch& launch : plan.launches)
+      if (const auto* embed = std::get_if<Embed>(&launch)) CheckIds(*embed);
+    blocks.emplace(rows, block_symbol, block_rows);
+  }
+
+  void RunBlock() {
     for (std::size_t i = 0; i < plan.buffers.size(); ++i)
       workspace.buffers[i].Reserve<float>(RowsOf(plan.buffers[i]) * plan.buffers[i].width);
-    for (std::size_t i = 0; i < plan.ropes.size(); ++i)
-      FillRopeTable(plan.ropes[i], scalars[plan.ropes[i].past_len], rows[plan.ropes[i].rows], threads,
+    for (std::size_t i = 0; i < plan.ropes.size(); ++i) {
+      const Rope& rope = plan.ropes[i];
+      FillRopeTable(rope, scalars[rope.past_len] + blocks->first(rope.rows), blocks->count(rope.rows), threads,
                     workspace.ropes[i]);
+    }
+    for (const Launch& launch : plan.launches)
+      if (blocks->Has(launch)) std::visit(*this, launch);
   }
 
   int64_t Compute(const Scalar& scalar) {
@@ -125,16 +138,19 @@ struct HostProgram::Execution {
                                                    (rank == 3 ? "," + std::to_string(input.width) : "") + "]");
   }
 
-  int64_t RowsOf(const Operand& operand) const { return rows[operand.rows]; }
+  // The block's rows of an operand: tensors hold those of all blocks, buffers those of one.
+  int64_t RowsOf(const Operand& operand) const { return blocks->count(operand.rows); }
+  int64_t Offset(const Operand& operand) const { return blocks->first(operand.rows) * operand.width; }
 
   const float* Read(const Operand& operand) {
-    if (operand.place == Operand::Place::kInput) return tensors.Input(operand.index).as<float>();
+    if (operand.place == Operand::Place::kInput) return tensors.Input(operand.index).as<float>() + Offset(operand);
     return Write(operand);
   }
 
   float* Write(const Operand& operand) {
     if (operand.place == Operand::Place::kOutput)
-      return static_cast<float*>(tensors.Output(operand.index, {1, RowsOf(operand), operand.width}));
+      return static_cast<float*>(tensors.Output(operand.index, {1, rows[operand.rows], operand.width})) +
+             Offset(operand);
     return workspace.buffers[operand.index].Reserve<float>(0);
   }
 
@@ -144,15 +160,20 @@ struct HostProgram::Execution {
     threads.ForRange(count, std::max<int64_t>(1, kInlineElements / size), fn);
   }
 
-  void operator()(const Embed& launch) {
-    const TensorView ids = tensors.Input(launch.ids_input);
-    const int64_t count = RowsOf(launch.y), N = launch.w->shape.N, K = launch.w->shape.K;
-    const int64_t* id = ids.as<int64_t>();
-    for (int64_t i = 0; i < count; ++i)
+  // Before the first block: a run that is refused writes no present.
+  void CheckIds(const Embed& launch) {
+    const int64_t N = launch.w->shape.N;
+    const auto* id = tensors.Input(launch.ids_input).as<int64_t>();
+    for (int64_t i = 0; i < rows[launch.y.rows]; ++i)
       if (id[i] < 0 || id[i] >= N)
         throw Error(ErrorCode::kInvalidArgument, "input " + plan.inputs[launch.ids_input].name + ": token id " +
                                                      std::to_string(id[i]) + " at position " + std::to_string(i) +
                                                      " is outside of the vocabulary of " + std::to_string(N));
+  }
+
+  void operator()(const Embed& launch) {
+    const int64_t count = RowsOf(launch.y), K = launch.w->shape.K;
+    const auto* id = tensors.Input(launch.ids_input).as<int64_t>() + blocks->first(launch.y.rows);
     float* y = Write(launch.y);
     Split(count, K, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i)
@@ -207,9 +228,11 @@ struct HostProgram::Execution {
   }
 
   void operator()(const FlowAttention& launch) {
-    const int64_t count = RowsOf(launch.q);
-    RunAttention(launch, {scalars[launch.past_len], scalars[launch.shared] != 0}, count, Read(launch.q), Read(launch.k),
-                 Read(launch.v), Write(launch.y), workspace.ropes[launch.rope], tensors, threads, workspace.attention);
+    const int symbol = launch.q.rows;
+    const AttentionCall call{scalars[launch.past_len], scalars[launch.shared] != 0, blocks->total(symbol),
+                             blocks->first(symbol), blocks->count(symbol)};
+    RunAttention(launch, call, Read(launch.q), Read(launch.k), Read(launch.v), Write(launch.y),
+                 workspace.ropes[launch.rope], tensors, threads, workspace.attention);
   }
 
   void operator()(const Gelu& launch) {
@@ -249,14 +272,18 @@ struct HostProgram::Execution {
   }
 };
 
-HostProgram::HostProgram(Plan plan, Accuracy accuracy) : plan_(std::move(plan)), accuracy_(accuracy) {}
+HostProgram::HostProgram(Plan plan, Accuracy accuracy, int64_t block_rows)
+    : plan_(std::move(plan)), accuracy_(accuracy), block_rows_(block_rows), block_symbol_(BlockSymbol(plan_)) {}
 HostProgram::~HostProgram() = default;
 
 void HostProgram::Run(RunTensors& tensors, Threads& threads) {
   std::unique_ptr<Workspace> workspace = TakeWorkspace();
   Execution execution{plan_, accuracy_, tensors, threads, *workspace};
-  execution.Prepare();
-  for (const Launch& launch : plan_.launches) std::visit(execution, launch);
+  execution.Prepare(block_symbol_, block_rows_);
+  for (;; execution.blocks->Next()) {
+    execution.RunBlock();
+    if (execution.blocks->last()) break;
+  }
   ReturnWorkspace(std::move(workspace));
 }
 

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "ep/src/device/row_blocks.h"
 #include "ep/src/device/run.h"
 #include "ep/src/device/threads.h"
 #include "ep/src/options.h"
@@ -15,7 +16,7 @@ namespace ryzen_npu_gemma::ep {
 
 class HostProgram {
  public:
-  HostProgram(Plan plan, Accuracy accuracy);
+  HostProgram(Plan plan, Accuracy accuracy, int64_t block_rows = kBlockRows);
   ~HostProgram();
 
   // Throws Error when an input does not have the shape that the plan was made for, or a cache is too small.
@@ -29,6 +30,8 @@ class HostProgram {
 
   const Plan plan_;
   const Accuracy accuracy_;
+  const int64_t block_rows_;
+  const int block_symbol_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> idle_;
 };

@@ -18,11 +18,12 @@ constexpr int64_t kMinSplitKeys = 256;  // a split shorter than this costs more 
 constexpr int64_t kTargetUnits = 16;
 constexpr int64_t kMaxPositions = int64_t{1} << 31;
 
-// The cache of one call: past [1, kv_heads, P, head_dim] in, present out, and what lies where in them.
+// The cache of one block: past [1, kv_heads, P, head_dim] in, present out, and what lies where in them.
 struct Cache {
   TensorView past_k, past_v;
   int64_t past_len = 0;
   int64_t P = 0;
+  int64_t capacity = 0;  // rows of the present
   bool shared = false;
   std::size_t element = 0;  // bytes
 
@@ -32,7 +33,11 @@ struct Cache {
 
 std::string Where(const FlowAttention& f) { return "attention " + f.name + ": "; }
 
-Cache OpenCache(const FlowAttention& f, const CacheState& state, int64_t rows, RunTensors& tensors) {
+std::vector<int64_t> PresentShape(const FlowAttention& f, const Cache& cache) {
+  return {1, f.kv_num_heads, cache.capacity, f.head_dim};
+}
+
+Cache OpenCache(const FlowAttention& f, const AttentionCall& call, RunTensors& tensors) {
   Cache cache;
   cache.past_k = tensors.Input(f.past_k_input);
   cache.past_v = tensors.Input(f.past_v_input);
@@ -45,14 +50,14 @@ Cache OpenCache(const FlowAttention& f, const CacheState& state, int64_t rows, R
   if (cache.past_k.type != f.kv_type || cache.past_v.type != f.kv_type)
     throw Error(ErrorCode::kInvalidArgument, Where(f) + "past_k or past_v changed its type");
   cache.P = shape[2];
-  if (state.past_len < 0 || state.past_len > kMaxPositions)
+  if (call.past_len < 0 || call.past_len > kMaxPositions)
     throw Error(ErrorCode::kInvalidArgument,
-                Where(f) + "the length of the past is " + std::to_string(state.past_len) +
+                Where(f) + "the length of the past is " + std::to_string(call.past_len) +
                     "; attention_mask must be as long as the past and the new tokens together");
-  cache.past_len = state.past_len;
-  cache.shared = state.shared;
+  cache.past_len = call.past_len;
+  cache.shared = call.shared;
   cache.element = f.kv_type == DataType::kFloat16 ? 2 : 4;
-  const int64_t total = cache.past_len + rows;
+  const int64_t total = cache.past_len + call.total_rows;
   if (!cache.shared && cache.P != cache.past_len)
     throw Error(ErrorCode::kInvalidArgument,
                 Where(f) + "a growing cache must hold the " + std::to_string(cache.past_len) +
@@ -63,6 +68,14 @@ Cache OpenCache(const FlowAttention& f, const CacheState& state, int64_t rows, R
     throw Error(ErrorCode::kInvalidArgument, Where(f) + "the KV cache holds " + std::to_string(cache.P) +
                                                  " tokens, this call needs " + std::to_string(needed) +
                                                  "; make the cache larger or the text shorter");
+  cache.capacity = cache.shared ? cache.P : total;
+  if (call.first_row > 0) {  // of the past and the earlier blocks, in place
+    cache.past_k = {tensors.Output(f.present_k_output, PresentShape(f, cache)), f.kv_type, PresentShape(f, cache)};
+    cache.past_v = {tensors.Output(f.present_v_output, PresentShape(f, cache)), f.kv_type, PresentShape(f, cache)};
+    cache.past_len += call.first_row;
+    cache.P = cache.capacity;
+    cache.shared = true;
+  }
   return cache;
 }
 
@@ -88,8 +101,8 @@ void WritePresent(const FlowAttention& f, const Cache& cache, int output, const 
                   int64_t rows, RunTensors& tensors) {
   if (output < 0) return;
   const int64_t row_bytes = f.head_dim * static_cast<int64_t>(cache.element);
-  const int64_t capacity = cache.shared ? cache.P : cache.past_len + rows;
-  auto* present = static_cast<uint8_t*>(tensors.Output(output, {1, f.kv_num_heads, capacity, f.head_dim}));
+  const int64_t capacity = cache.capacity;
+  auto* present = static_cast<uint8_t*>(tensors.Output(output, PresentShape(f, cache)));
   const auto* past_begin = past.as<uint8_t>();
   const int64_t past_bytes = f.kv_num_heads * cache.P * row_bytes,
                 present_bytes = f.kv_num_heads * capacity * row_bytes;
@@ -127,15 +140,14 @@ void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& th
   table.sin = sin;
 }
 
-void RunAttention(const FlowAttention& f, const CacheState& cache_state, int64_t rows, const float* q, const float* k,
-                  const float* v, float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads,
-                  AttentionScratch& scratch) {
+void RunAttention(const FlowAttention& f, const AttentionCall& call, const float* q, const float* k, const float* v,
+                  float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch) {
   static const auto norm_rope = kernels::SelectQkNormRope();
   static const auto kv_store = kernels::SelectKvStore();
   static const auto accumulate = kernels::SelectFlowAccumulate();
 
-  const Cache cache = OpenCache(f, cache_state, rows, tensors);
-  const int64_t D = f.head_dim, Hkv = f.kv_num_heads, group = f.num_heads / Hkv;
+  const Cache cache = OpenCache(f, call, tensors);
+  const int64_t rows = call.rows, D = f.head_dim, Hkv = f.kv_num_heads, group = f.num_heads / Hkv;
   const auto kv_type = f.kv_type == DataType::kFloat16 ? kernels::KvType::kFloat16 : kernels::KvType::kFloat32;
   const int64_t row_bytes = D * static_cast<int64_t>(cache.element);
 

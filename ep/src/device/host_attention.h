@@ -19,20 +19,24 @@ struct RopeTable {
 };
 void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& threads, RopeTable& table);
 
-// How much of the text is in the cache, and which cache convention the caller keeps.
-struct CacheState {
+// How much of the text is in the cache, which cache convention the caller keeps, and the block of the call's new rows
+// that is to be done. The blocks before it are in `present` already.
+struct AttentionCall {
   int64_t past_len = 0;
   bool shared = false;
+  int64_t total_rows = 0;
+  int64_t first_row = 0;
+  int64_t rows = 0;
 };
 
 struct AttentionScratch {
   Scratch q, k, v, state;
 };
 
-// Runs one attention launch over `rows` new tokens; q, k, v, y are fp32 [rows, heads * head_dim]. Reads the past,
-// writes the present after that (they may be one buffer). Throws Error when the cache does not hold the call.
-void RunAttention(const FlowAttention& f, const CacheState& state, int64_t rows, const float* q, const float* k,
-                  const float* v, float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads,
-                  AttentionScratch& scratch);
+// Runs one attention launch over a block of new tokens; q, k, v, y are fp32 [rows, heads * head_dim] of the block, as
+// is `rope`. Reads the past, writes the present after that (they may be one buffer). Throws Error when the cache does
+// not hold the call.
+void RunAttention(const FlowAttention& f, const AttentionCall& call, const float* q, const float* k, const float* v,
+                  float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch);
 
 }  // namespace ryzen_npu_gemma::ep

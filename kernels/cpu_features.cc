@@ -15,6 +15,7 @@ uint32_t Detect() {
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
     features |= kAvx512Vnni;
   }
+  if ((features & kAvx512Vnni) && __builtin_cpu_supports("avx512bf16")) features |= kAvx512Bf16;
 #endif
   return features;
 }

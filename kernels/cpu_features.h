@@ -10,6 +10,7 @@ namespace ryzen_npu_gemma::kernels {
 inline constexpr uint32_t kAnyCpu = 0;
 inline constexpr uint32_t kAvx2 = 1u << 0;        // AVX2, FMA and F16C (x86-64-v3)
 inline constexpr uint32_t kAvx512Vnni = 1u << 1;  // kAvx2 and AVX-512 F, BW, VL, VNNI (Ice Lake, Zen 4 and later)
+inline constexpr uint32_t kAvx512Bf16 = 1u << 2;  // kAvx512Vnni and AVX-512 BF16 (Cooper Lake, Zen 4 and later)
 
 uint32_t CpuFeatures();
 

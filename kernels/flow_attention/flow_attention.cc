@@ -15,6 +15,9 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr KernelRow<FlowAccumulateFn> kRows[] = {
 #define KERNEL(required, name) {#name, required, name},
 #include "kernels/flow_attention/kernels.inc"
+};
+constexpr KernelRow<FlowAccumulateFn> kFastRows[] = {
+#include "kernels/flow_attention/fast_kernels.inc"
 #undef KERNEL
 };
 
@@ -22,6 +25,11 @@ constexpr KernelRow<FlowAccumulateFn> kRows[] = {
 
 FlowAccumulateFn SelectFlowAccumulate() {
   static const FlowAccumulateFn fn = FirstSupported(kRows);
+  return fn;
+}
+
+FlowAccumulateFn SelectFlowAccumulateFast() {
+  static const FlowAccumulateFn fn = FirstSupported(kFastRows);
   return fn;
 }
 

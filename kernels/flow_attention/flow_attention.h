@@ -48,9 +48,10 @@ void ResetSoftmax(const SoftmaxState& state, int64_t rows, int64_t head_dim);  /
 // Streams the keys of one segment through the state; keys that no row may see are skipped, not masked.
 using FlowAccumulateFn = void (*)(const QueryTile& tile, const KvSegment& segment, const SoftmaxState& state);
 FlowAccumulateFn SelectFlowAccumulate();
+FlowAccumulateFn SelectFlowAccumulateFast();  // the products of a prompt may be of bf16
 
 #define KERNEL(required, name) std::remove_pointer_t<FlowAccumulateFn> name;
-#include "kernels/flow_attention/kernels.inc"
+#include "kernels/flow_attention/fast_kernels.inc"
 #undef KERNEL
 
 // into += part, both over the same rows.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ep/src/device/crew.h"
+#include "ep/src/ort_profiler.h"
 #include "ep/src/ort_types.h"
 
 namespace ryzen_npu_gemma::ep {
@@ -90,8 +91,12 @@ class SessionPool final : public Pool {
 
 }  // namespace
 
-ComputeInfo::ComputeInfo(const Api& api, Plan plan, const Options& options)
-    : OrtNodeComputeInfo{}, api_(api), threads_(options.threads), program_(std::move(plan), options.accuracy) {
+ComputeInfo::ComputeInfo(const Api& api, Plan plan, const Options& options, std::shared_ptr<ProfileFile> profile)
+    : OrtNodeComputeInfo{},
+      api_(api),
+      threads_(options.threads),
+      profile_(std::move(profile)),
+      program_(std::move(plan), options.accuracy) {
   ort_version_supported = api.version;
   CreateState = CreateStateImpl;
   Compute = ComputeImpl;
@@ -108,7 +113,13 @@ OrtStatus* ORT_API_CALL ComputeInfo::ComputeImpl(OrtNodeComputeInfo* self, void*
   return Guard(info.api_, [&] {
     KernelTensors tensors(info.api_, context);
     SessionPool pool(info.api_, context);
-    Crew::Work(pool, info.threads_, [&](Threads& crew) { info.program_.Run(tensors, crew); });
+    OrtProfiler* profiler = OrtProfiler::OfThisThread();
+    std::optional<LaunchTimes> times;
+    if (profiler || info.profile_) times.emplace();
+    Crew::Work(pool, info.threads_,
+               [&](Threads& crew) { info.program_.Run(tensors, crew, times ? &*times : nullptr); });
+    if (info.profile_) info.profile_->Write(info.program_.launch_names(), *times);
+    if (profiler) profiler->Add(info.program_.launch_names(), *times);
   });
 }
 

@@ -5,12 +5,14 @@
 
 #include "ep/src/device/host.h"
 #include "ep/src/ort.h"
+#include "ep/src/profile_file.h"
 
 namespace ryzen_npu_gemma::ep {
 
 class ComputeInfo : public OrtNodeComputeInfo {
  public:
-  ComputeInfo(const Api& api, Plan plan, const Options& options);
+  // profile: null, or the file that every run is written to
+  ComputeInfo(const Api& api, Plan plan, const Options& options, std::shared_ptr<ProfileFile> profile);
 
  private:
   static OrtStatus* ORT_API_CALL CreateStateImpl(OrtNodeComputeInfo* self, OrtNodeComputeContext* context,
@@ -20,6 +22,7 @@ class ComputeInfo : public OrtNodeComputeInfo {
 
   const Api api_;
   const int threads_;
+  const std::shared_ptr<ProfileFile> profile_;
   HostProgram program_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "ep/src/compute.h"
 #include "ep/src/graph_reader.h"
+#include "ep/src/ort_profiler.h"
 #include "ep/src/partition.h"
 #include "ep/src/placement.h"
 
@@ -24,6 +25,7 @@ Ep::Ep(const Api& api, WeightStore& weights, Options options, WhyHost why_host, 
   Compile = CompileImpl;
   ReleaseNodeComputeInfos = ReleaseNodeComputeInfosImpl;
   IsConcurrentRunSupported = IsConcurrentRunSupportedImpl;
+  CreateProfiler = CreateProfilerImpl;
 }
 
 const char* ORT_API_CALL Ep::GetNameImpl(const OrtEp*) noexcept { return kEpName; }
@@ -72,6 +74,7 @@ std::string Ep::Report(const Graph& graph) {
     api_.Log(logger_, ORT_LOGGING_LEVEL_WARNING, "RyzenNPUGemmaEP " + PlacementSummary(placements));
   try {
     if (!options_.placement_report.empty()) WritePlacementReport(options_.placement_report, placements, why_host_);
+    if (!options_.profile.empty() && !profile_) profile_ = std::make_shared<ProfileFile>(options_.profile);
   } catch (const Error& e) {
     return e.what();
   }
@@ -102,7 +105,7 @@ OrtNodeComputeInfo* Ep::CompileRegion(const OrtGraph* graph, const OrtNode* fuse
                                         " was claimed and is refused now: " + d.reason + " (" + d.value + ")");
   return new ComputeInfo(
       api_, BuildPlan(read.graph, policy, InputNames(api_, fused_node), OutputNames(api_, fused_node), weights_),
-      options_);
+      options_, profile_);
 }
 
 void ORT_API_CALL Ep::ReleaseNodeComputeInfosImpl(OrtEp*, OrtNodeComputeInfo** infos, size_t count) noexcept {
@@ -112,6 +115,12 @@ void ORT_API_CALL Ep::ReleaseNodeComputeInfosImpl(OrtEp*, OrtNodeComputeInfo** i
 OrtStatus* ORT_API_CALL Ep::IsConcurrentRunSupportedImpl(OrtEp*, bool* supported) noexcept {
   *supported = true;
   return nullptr;
+}
+
+OrtStatus* ORT_API_CALL Ep::CreateProfilerImpl(OrtEp* self, OrtEpProfilerImpl** profiler) noexcept {
+  *profiler = nullptr;
+  const Api& api = static_cast<Ep*>(self)->api_;
+  return Guard(api, [&] { *profiler = new OrtProfiler(api); });
 }
 
 }  // namespace ryzen_npu_gemma::ep

@@ -1,12 +1,14 @@
 // One session's execution provider: claims regions (GetCapability) and compiles them (Compile).
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "ep/src/options.h"
 #include "ep/src/ort.h"
 #include "ep/src/placement.h"
 #include "ep/src/policy.h"
+#include "ep/src/profile_file.h"
 #include "ep/src/weights.h"
 
 namespace ryzen_npu_gemma::ep {
@@ -25,6 +27,7 @@ class Ep : public OrtEp {
                                              OrtNode** context_nodes) noexcept;
   static void ORT_API_CALL ReleaseNodeComputeInfosImpl(OrtEp* self, OrtNodeComputeInfo** infos, size_t count) noexcept;
   static OrtStatus* ORT_API_CALL IsConcurrentRunSupportedImpl(OrtEp* self, bool* supported) noexcept;
+  static OrtStatus* ORT_API_CALL CreateProfilerImpl(OrtEp* self, OrtEpProfilerImpl** profiler) noexcept;
 
   void Claim(const OrtGraph* graph, OrtEpGraphSupportInfo* support);
   std::string Report(const Graph& graph);
@@ -36,7 +39,8 @@ class Ep : public OrtEp {
   const WhyHost why_host_;
   const std::string refusal_;  // why no session may be made with these options; empty: one may
   const OrtLogger* logger_;
-  Policy policy_;  // of the whole graph, as GetCapability last saw it
+  std::shared_ptr<ProfileFile> profile_;  // null: the option is not set, or no session may be made
+  Policy policy_;                         // of the whole graph, as GetCapability last saw it
   Placements placements_;
   std::string failure_;  // why the session may not be made; Compile reports it
 };

@@ -59,6 +59,8 @@ Options ParseOptions(const std::map<std::string, std::string>& session_config) {
       options.threads = ThreadCount(key, value);
     } else if (key == "placement_report") {
       options.placement_report = value;
+    } else if (key == "profile") {
+      options.profile = value;
     } else {
       std::string known;
       for (const OptionDoc& doc : kOptionDocs) known += (known.empty() ? "" : ", ") + std::string(doc.key);

@@ -18,6 +18,7 @@ struct Options {
   int threads = kMaxThreads;
   bool log_partition_summary = false;
   std::string placement_report;  // path; empty: none
+  std::string profile;           // path; empty: none
 };
 
 inline constexpr char kOptionPrefix[] = "ep.ryzennpugemmaep.";
@@ -39,6 +40,9 @@ inline constexpr OptionDoc kOptionDocs[] = {
     {"threads", "0..1024", "0", "at most so many of the session's intra-op threads work in a run; 0: all of them"},
     {"placement_report", "path", "",
      "writes one line for each node the EP was shown: where it runs, or why not (tab-separated)"},
+    {"profile", "path", "",
+     "writes when each launch of each run began and ended (JSON, for Perfetto or chrome://tracing); onnxruntime's own "
+     "profile, from 1.25 on, has them without this option"},
     {"log_partition_summary", "0|1", "0", "1: logs how many nodes and what share of the multiply-adds the EP took"},
 };
 

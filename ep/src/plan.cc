@@ -38,7 +38,8 @@ class Builder {
  private:
   // In place: a temporary variant makes GCC 12 warn of uninitialised members that nobody reads.
   template <class L>
-  void Emit(L launch) {
+  void Emit(std::string name, L launch) {
+    plan_.launch_names.push_back(std::move(name));
     plan_.launches.emplace_back(std::in_place_type<L>, std::move(launch));
   }
 
@@ -52,9 +53,10 @@ class Builder {
       launch.w = Weight(n);
       launch.scale = AttributeOr(n, "scale", 1.0f);
       launch.y = Define(n.outputs[0]);
-      Emit(std::move(launch));
+      Emit(n.name, std::move(launch));
     } else if (n.op_type == "RMSNormalization") {
-      Emit(RmsNorm{Read(n.inputs[0]), Floats(n.inputs[1]), AttributeOr(n, "epsilon", 1e-5f), Define(n.outputs[0])});
+      Emit(n.name,
+           RmsNorm{Read(n.inputs[0]), Floats(n.inputs[1]), AttributeOr(n, "epsilon", 1e-5f), Define(n.outputs[0])});
     } else if (n.op_type == "MatMulNBits") {
       LowerMatMul(index);
     } else if (n.op_type == "FlowQKV" || n.op_type == "FlowKV") {
@@ -62,9 +64,9 @@ class Builder {
     } else if (n.op_type == "Gelu") {
       LowerGelu(index);
     } else if (n.op_type == "Add" || n.op_type == "Mul") {
-      Emit(Elementwise{n.op_type == "Mul", Read(n.inputs[0]), Read(n.inputs[1]), Define(n.outputs[0])});
+      Emit(n.name, Elementwise{n.op_type == "Mul", Read(n.inputs[0]), Read(n.inputs[1]), Define(n.outputs[0])});
     } else if (n.op_type == "Gather") {
-      Emit(LastRow{Read(n.inputs[0]), Define(n.outputs[0])});
+      Emit(n.name, LastRow{Read(n.inputs[0]), Define(n.outputs[0])});
     } else if (n.op_type == "Shape") {
       const int dim = static_cast<int>(AttributeOr<int64_t>(n, "start", 0));
       DefineScalar(n, {Scalar::Kind::kDim, BindInput(n.inputs[0], PlanInput::Role::kOther), dim, DataType::kInt64});
@@ -84,14 +86,16 @@ class Builder {
   void LowerMatMul(int index) {
     const int a = graph_.nodes[index].inputs[0];
     MatMul launch{Read(a), {}, {}};
+    std::string name;
     for (int i : ConsumersFrom(a, index)) {
       const Node& n = graph_.nodes[i];
       if (n.op_type != "MatMulNBits" || n.inputs[0] != a) continue;
       launch.w.push_back(Weight(n));
       launch.y.push_back(Define(n.outputs[0]));
       done_[i] = true;
+      name += name.empty() ? n.name : "+" + n.name.substr(n.name.rfind('.') + 1);
     }
-    Emit(std::move(launch));
+    Emit(std::move(name), std::move(launch));
   }
 
   // gelu(gate) * up is one launch when nothing else reads the gelu; it then runs where the Mul stands.
@@ -102,12 +106,12 @@ class Builder {
       const Node& mul = graph_.nodes[y.consumers[0]];
       const int up = mul.inputs[0] == n.outputs[0] ? mul.inputs[1] : mul.inputs[0];
       if (mul.op_type == "Mul" && IsComputed(up)) {
-        Emit(GeluMul{Read(n.inputs[0]), Read(up), Define(mul.outputs[0])});
+        Emit(n.name, GeluMul{Read(n.inputs[0]), Read(up), Define(mul.outputs[0])});
         done_[y.consumers[0]] = true;
         return;
       }
     }
-    Emit(Gelu{Read(n.inputs[0]), Define(n.outputs[0])});
+    Emit(n.name, Gelu{Read(n.inputs[0]), Define(n.outputs[0])});
   }
 
   void LowerFlow(const Node& n) {
@@ -134,7 +138,7 @@ class Builder {
     f.kv_type = ValueOf(n.inputs[3]).type;
     f.name = n.name;
     f.y = Define(n.outputs[0]);
-    Emit(std::move(f));
+    Emit(n.name, std::move(f));
   }
 
   std::vector<int> ConsumersFrom(int value, int first) const {

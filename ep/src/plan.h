@@ -109,6 +109,7 @@ struct Plan {
   std::vector<Rope> ropes;
   std::vector<Scalar> scalars;
   std::vector<Launch> launches;
+  std::vector<std::string> launch_names;  // of the nodes that they came from
 };
 
 // Builds the plan of a region. `graph` holds the region's nodes alone, every one of them claimed by `policy`;

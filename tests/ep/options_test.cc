@@ -32,6 +32,7 @@ TEST(Options, ParsesEveryKey) {
                                         {"ep.ryzennpugemmaep.accuracy", "fast"},
                                         {"ep.ryzennpugemmaep.threads", "3"},
                                         {"ep.ryzennpugemmaep.placement_report", "/tmp/x"},
+                                        {"ep.ryzennpugemmaep.profile", "/tmp/y"},
                                         {"ep.ryzennpugemmaep.log_partition_summary", "1"}});
   EXPECT_EQ(options.device, DeviceChoice::kNpu);
   EXPECT_TRUE(options.strict);
@@ -39,6 +40,7 @@ TEST(Options, ParsesEveryKey) {
   EXPECT_EQ(options.threads, 3);
   EXPECT_TRUE(options.log_partition_summary);
   EXPECT_EQ(options.placement_report, "/tmp/x");
+  EXPECT_EQ(options.profile, "/tmp/y");
 }
 
 TEST(Options, DocumentedDefaultsAreAccepted) {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -74,6 +76,7 @@ def test_placement_report_lists_every_node(model: onnx.ModelProto, tmp_path: Pat
         ({"strict": "maybe"}, ('strict: found "maybe"', "0 or 1")),
         ({"accuracy": "best"}, ('accuracy: found "best"', "exact or fast")),
         ({"placement_report": "/no/such/folder/x"}, ("cannot write /no/such/folder/x",)),
+        ({"profile": "/no/such/folder/x"}, ("cannot write /no/such/folder/x",)),
     ],
 )
 def test_bad_options_are_refused(model: onnx.ModelProto, options: dict[str, str], words: tuple[str, ...]) -> None:
@@ -220,6 +223,51 @@ def test_memory_does_not_grow_with_the_prompt(model: onnx.ModelProto) -> None:
 def peak_memory() -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) << 10
+
+
+def profiled_run(session: ort.InferenceSession) -> None:
+    _, cache = cached_run.run(session, PROMPT, cached_run.pasts(session, 0), 0)
+    cached_run.run(session, [300], cache, len(PROMPT))
+
+
+def check_launches(events: list[dict[str, Any]], part: Callable[[dict[str, Any]], str]) -> None:
+    """The events of `profiled_run`: every launch twice, once with the prompt's rows and once with one."""
+    down = [e for e in events if e["name"] == "model.layers.3.mlp.down_proj"]
+    assert [(part(e), int(e["args"]["rows"])) for e in down] == [("product", len(PROMPT)), ("product", 1)]
+    assert [int(e["args"]["operations"]) for e in down] == [2 * 160 * 64 * rows for rows in (len(PROMPT), 1)]
+    flow = [e for e in events if e["name"] == "model.layers.5.self_attn" and part(e) == "attention"]
+    pairs = (sum(range(1, len(PROMPT) + 1)), len(PROMPT) + 1)  # layer 5 is global
+    assert [int(e["args"]["operations"]) for e in flow] == [4 * count * 4 * 32 for count in pairs]
+    names = {e["name"] for e in events}
+    assert {"model.layers.1.self_attn.v_proj+k_proj+q_proj", "model.layers.7.mlp.gate_proj+up_proj"} <= names, names
+
+
+def test_profile_has_every_launch_of_every_run(model: onnx.ModelProto, tmp_path: Path) -> None:
+    session = on_ep(model, profile=str(tmp_path / "profile.json"))
+    profiled_run(session)
+    del session
+    events = json.loads((tmp_path / "profile.json").read_text(encoding="utf-8"))
+    runs = [e for e in events if e["cat"] == "run"]
+    launches = [e for e in events if e["cat"] != "run"]
+    check_launches(launches, lambda event: str(event["cat"]))
+    assert len(runs) == 2
+    for run in runs:
+        inside = [e["dur"] for e in launches if 0 <= e["ts"] - run["ts"] < run["dur"]]
+        assert 0.5 * run["dur"] < sum(inside) <= run["dur"] + 0.001 * len(inside)
+
+
+def test_the_profile_of_onnxruntime_has_the_launches(model: onnx.ModelProto, tmp_path: Path) -> None:
+    options = ryzen.session_options(device="host")
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "ort")
+    session = ort.InferenceSession(model.SerializeToString(), options)
+    profiled_run(session)
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    check_launches([e for e in events if "part" in e["args"]], lambda event: str(event["args"]["part"]))
+    node = next(e for e in events if e["cat"] == "Node" and e["dur"] > 0)  # the region, first run
+    first = next(e for e in events if e["args"].get("part") == "embed")
+    assert node["ts"] <= first["ts"] <= node["ts"] + node["dur"]
+    profiled_run(session)  # it is over
 
 
 def test_one_token_graph_is_taken_whole(tiny_model_folder: Path, tmp_path: Path, ep_library: str) -> None:

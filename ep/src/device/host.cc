@@ -46,6 +46,7 @@ struct HostProgram::Execution {
   RunTensors& tensors;
   Threads& threads;
   Workspace& workspace;
+  LaunchTimes* const times;
   std::vector<int64_t> rows = {};  // by row symbol
   std::vector<int64_t> scalars = {};
   std::optional<RowBlocks> blocks = {};
@@ -71,8 +72,11 @@ struct HostProgram::Execution {
       FillRopeTable(rope, scalars[rope.past_len] + blocks->first(rope.rows), blocks->count(rope.rows), threads,
                     workspace.ropes[i]);
     }
-    for (const Launch& launch : plan.launches)
-      if (blocks->Has(launch)) std::visit(*this, launch);
+    for (std::size_t i = 0; i < plan.launches.size(); ++i) {
+      if (!blocks->Has(plan.launches[i])) continue;
+      if (times) times->Begin(i, blocks->count(RowSymbolOf(plan.launches[i])));
+      std::visit(*this, plan.launches[i]);
+    }
   }
 
   int64_t Compute(const Scalar& scalar) {
@@ -179,6 +183,7 @@ struct HostProgram::Execution {
       for (int64_t i = first; i < last; ++i)
         kernels::EmbedRow(launch.w->shape, launch.w->data, id[i], launch.scale, y + i * K);
     });
+    if (times) times->Done("embed");
   }
 
   void operator()(const RmsNorm& launch) {
@@ -189,6 +194,7 @@ struct HostProgram::Execution {
     Split(RowsOf(launch.x), D, [&](int64_t first, int64_t last) {
       rms_norm(x + first * D, launch.weight.data(), launch.eps, last - first, D, y + first * D);
     });
+    if (times) times->Done("norm");
   }
 
   void operator()(const MatMul& launch) {
@@ -197,11 +203,15 @@ struct HostProgram::Execution {
     const int64_t M = RowsOf(launch.a), K = launch.a.width;
     const float* a = Read(launch.a);
     const kernels::QuantizedGroup* q = accuracy == Accuracy::kFast ? Quantize(a, M, K) : nullptr;
+    if (times && q) times->Done("quantise");
     std::vector<float*> y;
     int64_t total = 0;  // strips of all matrices, one after the other
+    int64_t bytes = 0, operations = 0;
     for (std::size_t i = 0; i < launch.w.size(); ++i) {
       y.push_back(Write(launch.y[i]));
       total += launch.w[i]->shape.strips();
+      bytes += launch.w[i]->shape.packed_bytes();
+      operations += 2 * M * K * launch.w[i]->shape.N;
     }
     const int64_t grain =
         M > kFewRows ? kBlockStrips : std::max<int64_t>(1, kStreamBytes / launch.w[0]->shape.strip_bytes());
@@ -217,6 +227,7 @@ struct HostProgram::Execution {
         end -= strips;
       }
     });
+    if (times) times->Done("product", bytes, operations);
   }
 
   const kernels::QuantizedGroup* Quantize(const float* a, int64_t M, int64_t K) {
@@ -232,7 +243,7 @@ struct HostProgram::Execution {
     const AttentionCall call{scalars[launch.past_len], scalars[launch.shared] != 0, blocks->total(symbol),
                              blocks->first(symbol), blocks->count(symbol)};
     RunAttention(launch, call, Read(launch.q), Read(launch.k), Read(launch.v), Write(launch.y),
-                 workspace.ropes[launch.rope], tensors, threads, workspace.attention);
+                 workspace.ropes[launch.rope], tensors, threads, workspace.attention, times);
   }
 
   void operator()(const Gelu& launch) {
@@ -241,6 +252,7 @@ struct HostProgram::Execution {
     float* y = Write(launch.y);
     std::fill_n(y, n, 1.0f);
     gelu_mul(Read(launch.x), y, n, y);
+    if (times) times->Done("gelu");
   }
 
   void operator()(const GeluMul& launch) {
@@ -251,6 +263,7 @@ struct HostProgram::Execution {
     Split(RowsOf(launch.gate), D, [&](int64_t first, int64_t last) {
       gelu_mul(gate + first * D, up + first * D, (last - first) * D, y + first * D);
     });
+    if (times) times->Done("gelu");
   }
 
   void operator()(const Elementwise& launch) {
@@ -263,12 +276,14 @@ struct HostProgram::Execution {
       else
         for (int64_t i = first * D; i < last * D; ++i) y[i] = a[i] + b[i];
     });
+    if (times) times->Done(launch.multiply ? "multiply" : "add");
   }
 
   void operator()(const LastRow& launch) {
     const int64_t count = RowsOf(launch.x);
     std::memcpy(Write(launch.y), Read(launch.x) + (count - 1) * launch.x.width,
                 sizeof(float) * static_cast<std::size_t>(launch.x.width));
+    if (times) times->Done("last row");
   }
 };
 
@@ -276,9 +291,9 @@ HostProgram::HostProgram(Plan plan, Accuracy accuracy, int64_t block_rows)
     : plan_(std::move(plan)), accuracy_(accuracy), block_rows_(block_rows), block_symbol_(BlockSymbol(plan_)) {}
 HostProgram::~HostProgram() = default;
 
-void HostProgram::Run(RunTensors& tensors, Threads& threads) {
+void HostProgram::Run(RunTensors& tensors, Threads& threads, LaunchTimes* times) {
   std::unique_ptr<Workspace> workspace = TakeWorkspace();
-  Execution execution{plan_, accuracy_, tensors, threads, *workspace};
+  Execution execution{plan_, accuracy_, tensors, threads, *workspace, times};
   execution.Prepare(block_symbol_, block_rows_);
   for (;; execution.blocks->Next()) {
     execution.RunBlock();

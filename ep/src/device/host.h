@@ -9,6 +9,7 @@
 #include "ep/src/device/row_blocks.h"
 #include "ep/src/device/run.h"
 #include "ep/src/device/threads.h"
+#include "ep/src/launch_times.h"
 #include "ep/src/options.h"
 #include "ep/src/plan.h"
 
@@ -20,7 +21,10 @@ class HostProgram {
   ~HostProgram();
 
   // Throws Error when an input does not have the shape that the plan was made for, or a cache is too small.
-  void Run(RunTensors& tensors, Threads& threads);
+  // times: null, or what becomes the times of its launches.
+  void Run(RunTensors& tensors, Threads& threads, LaunchTimes* times = nullptr);
+
+  const std::vector<std::string>& launch_names() const { return plan_.launch_names; }
 
  private:
   struct Workspace;

@@ -124,6 +124,16 @@ void WritePresent(const FlowAttention& f, const Cache& cache, int output, const 
   }
 }
 
+// Bytes of keys and values that are seen, and what scores and weighted sums cost.
+std::pair<int64_t, int64_t> AttentionWork(const FlowAttention& f, const Cache& cache, int64_t rows) {
+  const auto seen = [&](int64_t position) { return f.window ? std::min(position + 1, f.window) : position + 1; };
+  int64_t pairs = 0;
+  for (int64_t i = 0; i < rows; ++i) pairs += seen(cache.past_len + i);
+  const int64_t keys = seen(cache.past_len) + rows - 1;
+  return {2 * keys * f.kv_num_heads * f.head_dim * static_cast<int64_t>(cache.element),
+          4 * pairs * f.num_heads * f.head_dim};
+}
+
 }  // namespace
 
 void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& threads, RopeTable& table) {
@@ -141,7 +151,8 @@ void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& th
 }
 
 void RunAttention(const FlowAttention& f, const AttentionCall& call, const float* q, const float* k, const float* v,
-                  float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch) {
+                  float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch,
+                  LaunchTimes* times) {
   static const auto norm_rope = kernels::SelectQkNormRope();
   static const auto kv_store = kernels::SelectKvStore();
   static const auto accumulate = kernels::SelectFlowAccumulate();
@@ -171,6 +182,8 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
       }
     }
   });
+
+  if (times) times->Done("norm, rotation, store");
 
   std::vector<std::vector<kernels::KvSegment>> segments;
   for (int64_t h = 0; h < Hkv; ++h) segments.push_back(Segments(f, cache, h, new_k, new_v, rows));
@@ -215,6 +228,10 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
     }
     if (splits == 1) finish(h, t, state);
   });
+  if (times) {
+    const auto [bytes, operations] = AttentionWork(f, cache, rows);
+    times->Done("attention", bytes, operations);
+  }
   if (splits > 1)
     threads.For(tiles * Hkv, [&](int64_t unit) {
       const int64_t t = unit % tiles, h = unit / tiles;
@@ -224,8 +241,10 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
       finish(h, t, whole);
     });
 
+  if (times && splits > 1) times->Done("merge");
   WritePresent(f, cache, f.present_k_output, cache.past_k, new_k, rows, tensors);
   WritePresent(f, cache, f.present_v_output, cache.past_v, new_v, rows, tensors);
+  if (times) times->Done("present");
 }
 
 }  // namespace ryzen_npu_gemma::ep

@@ -7,6 +7,7 @@
 #include "ep/src/device/run.h"
 #include "ep/src/device/scratch.h"
 #include "ep/src/device/threads.h"
+#include "ep/src/launch_times.h"
 #include "ep/src/plan.h"
 
 namespace ryzen_npu_gemma::ep {
@@ -37,6 +38,7 @@ struct AttentionScratch {
 // is `rope`. Reads the past, writes the present after that (they may be one buffer). Throws Error when the cache does
 // not hold the call.
 void RunAttention(const FlowAttention& f, const AttentionCall& call, const float* q, const float* k, const float* v,
-                  float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch);
+                  float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch,
+                  LaunchTimes* times = nullptr);
 
 }  // namespace ryzen_npu_gemma::ep

@@ -9,8 +9,8 @@ from ml_dtypes import bfloat16
 
 from kernels.decode_layer.design import decode_layer
 from kernels.decode_layer.packing import pack_cache, pack_token, pack_weights
-from kernels.decode_layer.plan import make_plan
-from kernels.decode_layer.token import Token
+from kernels.decode_layer.plan import BLOCK_ROWS, make_plan
+from kernels.decode_layer.token import Token, cache_blocks
 from kernels.gemma3_shapes import Gemma3Shape
 from tests.kernels.designs.gemma3_reference import Model
 from tests.kernels.designs.running import execute
@@ -41,14 +41,13 @@ def run_token(model: Model, capacity: int, cache: Any = None) -> tuple[Any, list
     plan, token = make_plan(shape), Token(model.past, capacity)
     norms = [{name: words(w) for name, w in layer.items()} for layer in model.norms]
     weights = pack_weights(plan, model.units, norms, words(model.final_norm))
-    caches = [
-        cache_of(shape, i, keys, values, capacity)
-        for i, (keys, values) in enumerate(zip(model.keys, model.values, strict=True))
-    ]
-    cache = np.concatenate(caches) if cache is None else cache
+    if cache is None:
+        layers = enumerate(zip(model.keys, model.values, strict=True))
+        cache = np.concatenate([cache_of(shape, i, keys, values, capacity) for i, (keys, values) in layers])
     rotations = np.concatenate([model.rotation(False).ravel(), model.rotation(True).ravel()])
     first = pack_token(model.hidden, rotations, norms[0]["input"])
     hidden = np.zeros(shape.hidden, np.uint16)
     result = execute(decode_layer(plan, token), weights, cache, first, hidden)
-    bounds = np.cumsum([len(c) for c in caches])[:-1]
+    heads = [cache_blocks(plan, token, layer) * shape.kv_heads for layer in range(shape.layers)]
+    bounds = np.cumsum(heads)[:-1] * 2 * BLOCK_ROWS * HEAD
     return hidden.view(bfloat16).astype(np.float64), np.split(cache, bounds), result

@@ -12,6 +12,7 @@ from typing import Any
 from .hardware import Times
 
 READ, WRITE = 0, 1
+NEVER = float("inf")
 
 
 class Ddr:
@@ -22,13 +23,14 @@ class Ddr:
         self.limits = (times.ddr_read, times.ddr_write)
         self.total = times.ddr
         self.served = [0.0, 0.0]  # the clocks
-        self.rates = [0.0, 0.0]
+        self.rates = (0.0, 0.0)
         self.goals: tuple[list[Any], list[Any]] = ([], [])
         self.now = 0.0
         self.order = 0
-        self.next = float("inf")
+        self.next = NEVER
         self.bytes = [0, 0]
         self.busy = 0.0  # time with anything in flight
+        self.shares: dict[tuple[int, int], tuple[float, float]] = {}
 
     def totals(self) -> list[float]:
         """What a run accumulates."""
@@ -68,12 +70,21 @@ class Ddr:
         if passed > 0.0:
             if self.goals[READ] or self.goals[WRITE]:
                 self.busy += passed
-            self.served[READ] += passed * self.rates[READ]
-            self.served[WRITE] += passed * self.rates[WRITE]
+            read, write = self.rates
+            self.served[READ] += passed * read
+            self.served[WRITE] += passed * write
         self.now = now
 
     def _share(self) -> None:
-        reads, writes = len(self.goals[READ]), len(self.goals[WRITE])
+        in_flight = len(self.goals[READ]), len(self.goals[WRITE])
+        if in_flight not in self.shares:
+            self.shares[in_flight] = self._rates(*in_flight)
+        self.rates = self.shares[in_flight]
+        read, write = self._end(READ), self._end(WRITE)
+        self.next = read if read <= write else write
+
+    def _rates(self, reads: int, writes: int) -> tuple[float, float]:
+        """Of each read and each write, when so many are in flight."""
         read = min(self.channel, self.limits[READ] / reads) if reads else 0.0
         write = min(self.channel, self.limits[WRITE] / writes) if writes else 0.0
         if reads * read + writes * write > self.total:
@@ -84,11 +95,11 @@ class Ddr:
                 read = (self.total - writes * write) / reads
             else:
                 read = write = fair
-        self.rates[READ], self.rates[WRITE] = read, write
-        self.next = min(self._end(READ), self._end(WRITE))
+        return read, write
 
     def _end(self, kind: int) -> float:
-        if not self.goals[kind]:
-            return float("inf")
-        goal: float = self.goals[kind][0][0]
-        return self.now + max(0.0, goal - self.served[kind]) / self.rates[kind]
+        goals = self.goals[kind]
+        if not goals:
+            return NEVER
+        left: float = goals[0][0] - self.served[kind]
+        return self.now + left / self.rates[kind] if left > 0.0 else self.now

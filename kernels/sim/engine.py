@@ -76,13 +76,13 @@ class CoreRun:
         if self.blocked is not None:
             self.waited[self.blocked.port.name if self.blocked.port else BARRIER] += engine.now - self.since
             self.blocked = None
-        for pause in self.generator:
-            if pause.__class__ is float:
-                engine.at(engine.now + pause, self)
-            else:
-                self.blocked, self.since = pause, engine.now
-            return
-        self.done = True
+        pause = next(self.generator, None)
+        if pause.__class__ is float:
+            engine.at(engine.now + pause, self)
+        elif pause is not None:
+            self.blocked, self.since = pause, engine.now
+        else:
+            self.done = True
 
 
 class SequenceRun:

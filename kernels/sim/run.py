@@ -53,7 +53,7 @@ def time_design(
     """Times one launch of a design: no bytes move, no kernel runs; kernels need `cycles` only.
 
     `times` is for the question what another machine would do (`dataclasses.replace(hardware.TIMES, ddr_read=…)`).
-    `fast_forward` skips rounds that repeat (steady.py); the result is the same to a thousandth of a cycle a jump.
+    `fast_forward` skips rounds that repeat (steady.py); the result is the same to a millionth of a cycle a period.
     """
     program = design if isinstance(design, ArrayProgram) else lower(design)
     engine = Engine(program, kernels, None, functional=False, times=times, fast_forward=fast_forward)

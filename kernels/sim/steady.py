@@ -5,6 +5,9 @@ next events are away. What only counts down (rounds of loops, bytes left of a sh
 returns twice after the same time, with the same counts taken off, every further period is the same until a count runs
 out. So as many periods as all counts allow, less one, pass at once.
 
+Where in a FIFO an object lies is no part of the state: no time depends on it. Of a channel's descriptors, which are
+alike but for the locks that they alternate between, only the turn counts.
+
 A count that was refilled within the period, or on which a duration depends, must be back where it was: else the next
 period would be another.
 """
@@ -15,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .streams import ShimEnd
 
-DIGITS = 3  # of a cycle, to which times must agree
+DIGITS = 6  # of a cycle, to which times must agree
 LONGEST = 4096  # samples in a search; then a pause of as many
 LEAST = 3  # periods worth a jump
 
@@ -85,10 +88,14 @@ class Steady:
 
     def _state(self) -> tuple[Any, ...]:
         engine, now = self.engine, self.engine.now
-        cores = tuple([(core.blocked is None, core.done, *core.rings) for core in engine.cores])
+        cores = tuple([(core.blocked is None, core.done) for core in engine.cores])
         streams = tuple(
             [
-                (run.moving, run.delayed, *[(e.position, e.left) for e in run.ends if not isinstance(e, ShimEnd)])
+                (
+                    run.moving,
+                    run.delayed,
+                    *[(e.position % e.period, e.left) for e in run.ends if not isinstance(e, ShimEnd)],
+                )
                 for run in engine.streams
             ]
         )

@@ -20,6 +20,8 @@ class TileEnd:
             (engine.locks[d.acquire[0]], d.acquire[1], engine.locks[d.release[0]], d.release[1], d.pattern.nbytes)
             for d in channel.descriptors
         ]
+        count = len(self.steps)
+        self.period = next(n for n in range(1, count + 1) if self.steps == self.steps[:n] * (count // n))
         self.position = 0
         self.left = 0  # bytes of the descriptor that runs
         self.fresh = False

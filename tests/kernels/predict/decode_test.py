@@ -6,10 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from kernels.decode_layer.design import decode_layer
+from kernels.decode_layer.plan import make_plan
+from kernels.decode_layer.token import Token
 from kernels.gemma3_shapes import SHAPES
 from kernels.predict import paper
+from kernels.predict.costs import kernel_costs
 from kernels.predict.decode import DecodeStep, decode_step
-from kernels.sim import hardware
+from kernels.sim import hardware, time_design
 
 AT_PAPER = replace(hardware.TIMES, ddr_read=paper.IMPLIED_DDR_READ / hardware.CLOCK)
 
@@ -50,3 +54,14 @@ def test_an_8_bit_head_costs_its_bytes(steps: dict[tuple[str, int], DecodeStep])
     shape = SHAPES["1b"]
     more = decode_step(shape, 1024, head_bits=8).seconds - steps["1b", 1024].seconds
     assert more == pytest.approx(shape.vocab * shape.hidden * (544 - 320) / 512 / 52.7e9, rel=0.05)
+
+
+@pytest.mark.parametrize(("name", "least"), [("1b", 0.0), ("4b", 0.5)])
+def test_rounds_that_repeat_are_skipped_and_no_time_is_lost(name: str, least: float) -> None:
+    plan = make_plan(replace(SHAPES[name], layers=2))
+    whole, skipping = (
+        time_design(decode_layer(plan, Token(4096, 4097)), kernels=kernel_costs(), fast_forward=skip)
+        for skip in (False, True)
+    )
+    assert skipping.skipped > least
+    assert skipping.cycles == pytest.approx(whole.cycles, rel=1e-11)

@@ -128,7 +128,7 @@ def test_fair_shares() -> None:
     ddr.start(0.0, 100.0, READ, "b")
     assert ddr.rates[READ] == 5.0
     ddr.start(0.0, 40.0, WRITE, "c")
-    assert ddr.rates == [4.0, 4.0]
+    assert ddr.rates == (4.0, 4.0)
     assert ddr.next == 10.0
     assert ddr.finish() == "c"
     assert ddr.rates[READ] == 5.0

@@ -13,7 +13,7 @@
 namespace ryzen_npu_gemma::ep {
 namespace {
 
-constexpr int64_t kTilePositions = 16;
+constexpr int64_t kTilePositions = 32;
 constexpr int64_t kMinSplitKeys = 256;  // a split shorter than this costs more in merging than it wins
 constexpr int64_t kTargetUnits = 16;
 constexpr int64_t kMaxPositions = int64_t{1} << 31;
@@ -155,7 +155,7 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
                   LaunchTimes* times) {
   static const auto norm_rope = kernels::SelectQkNormRope();
   static const auto kv_store = kernels::SelectKvStore();
-  static const auto accumulate = kernels::SelectFlowAccumulate();
+  const auto accumulate = call.fast ? kernels::SelectFlowAccumulateFast() : kernels::SelectFlowAccumulate();
 
   const Cache cache = OpenCache(f, call, tensors);
   const int64_t rows = call.rows, D = f.head_dim, Hkv = f.kv_num_heads, group = f.num_heads / Hkv;
@@ -209,9 +209,10 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
   };
 
   threads.For(tiles * Hkv * splits, [&](int64_t unit) {
-    const int64_t split = unit % splits, t = unit / splits % tiles, h = unit / splits / tiles;
+    // Late tiles see more keys: they come first, so that the threads end together.
+    const int64_t split = unit % splits, t = tiles - 1 - unit / splits % tiles, h = unit / splits / tiles;
     const kernels::QueryTile tile = tile_of(h, t);
-    const kernels::SoftmaxState state = state_of(unit);
+    const kernels::SoftmaxState state = state_of((h * tiles + t) * splits + split);
     kernels::ResetSoftmax(state, tile.rows, D);
     const int64_t end = tile.first_position + tile.rows / group;  // one past the last visible key
     const int64_t begin = f.window ? std::max<int64_t>(0, tile.first_position - f.window + 1) : 0;

@@ -28,6 +28,7 @@ struct AttentionCall {
   int64_t total_rows = 0;
   int64_t first_row = 0;
   int64_t rows = 0;
+  bool fast = false;  // accuracy=fast
 };
 
 struct AttentionScratch {

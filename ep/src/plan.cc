@@ -93,7 +93,8 @@ class Builder {
       launch.w.push_back(Weight(n));
       launch.y.push_back(Define(n.outputs[0]));
       done_[i] = true;
-      name += name.empty() ? n.name : "+" + n.name.substr(n.name.rfind('.') + 1);
+      if (!name.empty()) name.append("+");
+      name.append(name.empty() ? n.name : n.name.substr(n.name.rfind('.') + 1));
     }
     Emit(std::move(name), std::move(launch));
   }

@@ -44,8 +44,8 @@ TEST(Partition, RandomGraphsHaveNoCycleBetweenRegions) {
     for (int i = 0; i < count; ++i) {
       std::vector<std::string> inputs;
       for (int j = 0; j < i; ++j)
-        if (random() % 3 == 0) inputs.push_back("v" + std::to_string(j));
-      nodes.push_back({inputs, "v" + std::to_string(i)});
+        if (random() % 3 == 0) inputs.push_back(std::string("v").append(std::to_string(j)));
+      nodes.push_back({inputs, std::string("v").append(std::to_string(i))});
       claimed.push_back(random() % 3 != 0);
     }
     const Graph graph = Chain(nodes);

@@ -1,32 +1,47 @@
-"""A prompt on the NPU: layer by layer over all its tokens, each weight dequantised once.
+"""A prompt on the NPU: the launches of prefill_layer, one command list.
 
-A layer is a list of launches in one command list: dequantise, norm, qkv, QK-norm and RoPE, FlowQKV, o, residual and
-norm, gate and up, GeGLU, down, residual and norm. Launches follow one another, so their times add up. A long one is not
-simulated whole: its time is affine in the number of equal blocks (512 rows of a projection, keys of an attention
-pass), so that two short runs give it; tests hold that against whole runs.
+Launches follow one another, so their times add up. A long one is not simulated whole: its time is affine in the number
+of equal blocks (512 rows of a projection, keys of an attention pass), so that two short runs give it; tests hold that
+against whole runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
-from ..dequantize_q4nx.design import dequantize, plan_dequantize
-from ..flow_attention.design import Span, flow_qkv, passes_of, plan_flow_qkv
+from ..dequantize_q4nx.design import Dequantize
+from ..flow_attention.design import FlowQkv, Span, passes_of
 from ..gemma3_shapes import Gemma3Shape
-from ..lm_head.design import lm_head, plan_lm_head
-from ..matmul_bf16.design import BLOCK_M, matmul, plan_matmul
-from ..prefill_rows.design import FIRST_STEP, STEPS, plan_rows, rows
+from ..kv_handover.design import Handover
+from ..matmul_bf16.design import BLOCK_M, Matmul
+from ..matmul_nbits.design import Projection
+from ..prefill_layer.launches import (
+    Attention,
+    Plan,
+    handover_launch,
+    head_launch,
+    plan_prompt,
+    program_of,
+    prompt_launches,
+)
+from ..prefill_rows.design import Rows
 from ..sim import hardware, time_design
 from .costs import kernel_costs
 from .launch import DISPATCH_SECONDS, STEP_SECONDS
 from .roofline import prefill_operations
 
 MACS_PER_CYCLE = 512 * 32  # bfp16, all tiles
-SHORT, LONG = 2, 4  # blocks of the two runs
+SHORT, LONG = 2, 4  # blocks of the two runs, or passes; what is no longer is simulated whole
 NEAR, FAR = 2048, 6144  # keys before the passes of the two runs
+KINDS: dict[type[Plan], str] = {
+    Dequantize: "dequantise",
+    Matmul: "projections",
+    Attention: "attention",
+    Rows: "rows",
+    Projection: "head",
+    Handover: "handover",
+}
 
 
 @dataclass(frozen=True)
@@ -48,90 +63,68 @@ class Prefill:
 
 
 def prefill(shape: Gemma3Shape, tokens: int, times: hardware.Times = hardware.TIMES) -> Prefill:
-    """Predicts a prompt of `tokens`."""
-    blocks = -(-tokens // BLOCK_M)
-    projections = (
-        (shape.hidden, shape.qkv),
-        (shape.attention, shape.hidden),
-        (shape.hidden, shape.inter),
-        (shape.hidden, shape.inter),
-        (shape.inter, shape.hidden),
-    )
-    parts = dict.fromkeys(("dequantise", "projections", "attention", "rows", "head", "dispatch"), 0.0)
-    for inner, columns in projections:
-        parts["dequantise"] += shape.layers * _dequantise(inner, columns, times)
-        parts["projections"] += shape.layers * _projection(inner, columns, blocks, times)
-    for layer in range(shape.layers):
-        window = 0 if shape.is_global(layer) else shape.window
-        parts["attention"] += _attention(shape, tokens, window, times)
-    parts["rows"] = shape.layers * sum(_rows(shape, step, blocks, times) for step in STEPS)
-    parts["rows"] += _rows(shape, FIRST_STEP, blocks, times)
-    parts["head"] = _seconds(lambda: lm_head(plan_lm_head(shape)), times)
-    launches = shape.layers * (2 * len(projections) + 1 + len(STEPS)) + 2
-    parts["dispatch"] = DISPATCH_SECONDS + launches * STEP_SECONDS
+    """Predicts a prompt of `tokens`, and that decoding may begin."""
+    prompt = plan_prompt(shape, tokens)
+    launches = [*prompt_launches(prompt), head_launch(prompt), handover_launch(prompt, tokens + 1)]
+    parts = dict.fromkeys((*KINDS.values(), "dispatch"), 0.0)
+    for launch in launches:
+        parts[KINDS[type(launch.plan)]] += launch_seconds(launch.plan, times)
+    parts["dispatch"] = DISPATCH_SECONDS + (len(launches) - 1) * STEP_SECONDS
     roofline = prefill_operations(shape, tokens) / (2 * MACS_PER_CYCLE * hardware.CLOCK)
     return Prefill(parts, roofline)
 
 
-def affine(short: float, long: float, at_short: float, at_long: float, at: float) -> float:
-    """The line through two runs; a prompt of fewer blocks than the short run follows it down."""
-    slope = (long - short) / (at_long - at_short)
-    return short + slope * (at - at_short)
+def launch_seconds(plan: Plan, times: hardware.Times) -> float:
+    """The array's own time."""
+    match plan:
+        case Matmul() | Rows():
+            return _by_blocks(plan, times)
+        case Attention():
+            return _by_passes(plan, times)
+        case _:
+            return whole_seconds(plan, times)
 
 
-def _seconds(design: Callable[[], Any], times: hardware.Times) -> float:
-    seconds = time_design(design(), kernels=kernel_costs(), times=times).seconds
+@cache
+def whole_seconds(plan: Plan, times: hardware.Times) -> float:
+    """Of a launch that is simulated as it is."""
+    seconds = time_design(program_of(plan), kernels=kernel_costs(), times=times).seconds
     assert seconds is not None
     return seconds
 
 
-@cache
-def _dequantise(inner: int, columns: int, times: hardware.Times) -> float:
-    return _seconds(lambda: dequantize(plan_dequantize(plan_matmul(BLOCK_M, inner, columns))), times)
+def affine(short: float, long: float, at_short: float, at_long: float, at: float) -> float:
+    """The line through two runs."""
+    slope = (long - short) / (at_long - at_short)
+    return short + slope * (at - at_short)
 
 
-@cache
-def _projection_blocks(inner: int, columns: int, blocks: int, times: hardware.Times) -> float:
-    return _seconds(lambda: matmul(plan_matmul(blocks * BLOCK_M, inner, columns)), times)
+def _by_blocks(plan: Matmul | Rows, times: hardware.Times) -> float:
+    if plan.rows <= LONG * BLOCK_M:
+        return whole_seconds(plan, times)
+    short, long = (whole_seconds(replace(plan, rows=blocks * BLOCK_M), times) for blocks in (SHORT, LONG))
+    return affine(short, long, SHORT, LONG, plan.rows / BLOCK_M)
 
 
-def _projection(inner: int, columns: int, blocks: int, times: hardware.Times) -> float:
-    if blocks <= LONG:
-        return _projection_blocks(inner, columns, blocks, times)
-    short, long = (_projection_blocks(inner, columns, count, times) for count in (SHORT, LONG))
-    return affine(short, long, SHORT, LONG, blocks)
-
-
-@cache
-def _rows_blocks(shape: Gemma3Shape, step: str, blocks: int, times: hardware.Times) -> float:
-    return _seconds(lambda: rows(plan_rows(shape, step, blocks * BLOCK_M)), times)
-
-
-def _rows(shape: Gemma3Shape, step: str, blocks: int, times: hardware.Times) -> float:
-    if blocks <= LONG:
-        return _rows_blocks(shape, step, blocks, times)
-    short, long = (_rows_blocks(shape, step, count, times) for count in (SHORT, LONG))
-    return affine(short, long, SHORT, LONG, blocks)
-
-
-@cache
-def _pass_costs(shape: Gemma3Shape, times: hardware.Times) -> tuple[float, float, float]:
-    """(seconds of a launch, of a pass, of a key of a pass), for all KV heads of the model."""
-    plan = plan_flow_qkv(shape)
-
-    def run(start: int, passes: int) -> float:
-        span = Span(start, passes * plan.pass_positions)
-        return _seconds(lambda: flow_qkv(plan, span, passes_of(plan, span).rows), times)
-
-    near, far, longer = run(NEAR, SHORT), run(FAR, SHORT), run(NEAR, LONG)
-    key = (far - near) / (SHORT * (FAR - NEAR))
-    seen = [sum(last - first for first, last in passes_of(plan, Span(NEAR, n * plan.pass_positions)).keys)
-            for n in (SHORT, LONG)]  # fmt: skip
-    each = (longer - near - key * (seen[1] - seen[0])) / (LONG - SHORT)
-    return near - SHORT * each - key * seen[0], each, key
-
-
-def _attention(shape: Gemma3Shape, tokens: int, window: int, times: hardware.Times) -> float:
-    launch, each, key = _pass_costs(shape, times)
-    keys = passes_of(plan_flow_qkv(shape), Span(0, tokens, window)).keys
+def _by_passes(plan: Attention, times: hardware.Times) -> float:
+    keys = passes_of(plan.flow, plan.span).keys
+    if len(keys) <= LONG:
+        return whole_seconds(plan, times)
+    launch, each, key = _pass_costs(plan.flow, times)
     return launch + each * len(keys) + key * sum(last - first for first, last in keys)
+
+
+@cache
+def _pass_costs(flow: FlowQkv, times: hardware.Times) -> tuple[float, float, float]:
+    """(seconds of a launch, of a pass, of a key of a pass), for all KV heads of the model."""
+
+    def run(start: int, passes: int) -> tuple[float, int]:
+        span = Span(start, passes * flow.pass_positions)
+        seen = passes_of(flow, span)
+        seconds = whole_seconds(Attention(flow, span, seen.rows), times)
+        return seconds, sum(last - first for first, last in seen.keys)
+
+    (near, seen), (far, _), (longer, seen_longer) = run(NEAR, SHORT), run(FAR, SHORT), run(NEAR, LONG)
+    key = (far - near) / (SHORT * (FAR - NEAR))
+    each = (longer - near - key * (seen_longer - seen)) / (LONG - SHORT)
+    return near - SHORT * each - key * seen, each, key

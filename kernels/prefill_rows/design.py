@@ -35,6 +35,7 @@ STEPS = ("qk_norm_rope", "attention_residual", "gelu_mul", "mlp_residual")  # of
 FIRST_STEP = "norm"
 HEAD = 256
 POSITIONS = 8  # of an object of qk_norm_rope
+MOST_POSITIONS = 1016  # of a part of qk_norm_rope: whole objects below the wrap of a transfer, 1023
 GELU_VALUES = 2048  # of an object of gelu_mul
 STACK = 2048
 
@@ -54,13 +55,22 @@ class Rows:
         """Rows of a core."""
         return self.rows // COLUMNS
 
+    @property
+    def part(self) -> int:
+        """Rows that a core of qk_norm_rope takes head by head at a time: all, or an equal part of many."""
+        return next(
+            self.each // n
+            for n in range(1, self.each)
+            if self.each % (n * POSITIONS) == 0 and self.each // n <= MOST_POSITIONS
+        )
+
 
 def plan_rows(shape: Gemma3Shape, step: str, rows: int, capacity: int | None = None, start: int = 0) -> Rows:
-    """A step; rows must be a multiple of 64, the wrap of a transfer allows 8 · 1016 of them."""
+    """A step; rows must be a multiple of 64."""
     if step not in (*STEPS, FIRST_STEP):
         raise ValueError(f"no row-wise step '{step}'; there are {', '.join((FIRST_STEP, *STEPS))}")
-    if rows % (COLUMNS * POSITIONS) or not 0 < rows <= COLUMNS * 1016:
-        raise ValueError(f"{rows} rows; {step} takes multiples of {COLUMNS * POSITIONS} up to {COLUMNS * 1016}")
+    if rows % (COLUMNS * POSITIONS) or rows <= 0:
+        raise ValueError(f"{rows} rows; {step} takes multiples of {COLUMNS * POSITIONS}")
     return Rows(shape, step, rows, rows + start if capacity is None else capacity, start)
 
 
@@ -217,7 +227,7 @@ def _qk_norm_rope(plan: Rows) -> Any:
     ]
     x_in, table_in = _fifos("qkv", row_ty), _fifos("table", table_ty)
     q_out, kv_out = _fifos("q", row_ty), _fifos("kv", row_ty)
-    objects = plan.each // POSITIONS
+    parts, objects = plan.each // plan.part, plan.part // POSITIONS
 
     def core(
         x_end: Any, table_end: Any, q_end: Any, kv_end: Any, q_norm: Any, k_norm: Any, norm_rope: Any, copy: Any
@@ -226,20 +236,21 @@ def _qk_norm_rope(plan: Rows) -> Any:
             w = x_end.acquire(1)
             copy(w, weight, 0, 2 * size)
             x_end.release(1)
-        for heads, out, weight, scalar in (
-            (shape.heads, q_end, q_norm, HEAD),
-            (shape.kv_heads, kv_end, k_norm, 0),
-        ):
-            for _ in range_(heads * objects):
-                x, table, y = x_end.acquire(1), table_end.acquire(1), out.acquire(1)
-                norm_rope(x, weight, table, y, POSITIONS, 1, scalar)
-                for end in (x_end, table_end, out):
-                    end.release(1)
-        for _ in range_(shape.kv_heads * objects):
-            x, v = x_end.acquire(1), kv_end.acquire(1)
-            copy(x, v, 0, 2 * size)
-            x_end.release(1)
-            kv_end.release(1)
+        for _ in range_(parts):
+            for heads, out, weight, scalar in (
+                (shape.heads, q_end, q_norm, HEAD),
+                (shape.kv_heads, kv_end, k_norm, 0),
+            ):
+                for _ in range_(heads * objects):
+                    x, table, y = x_end.acquire(1), table_end.acquire(1), out.acquire(1)
+                    norm_rope(x, weight, table, y, POSITIONS, 1, scalar)
+                    for end in (x_end, table_end, out):
+                        end.release(1)
+            for _ in range_(shape.kv_heads * objects):
+                x, v = x_end.acquire(1), kv_end.acquire(1)
+                copy(x, v, 0, 2 * size)
+                x_end.release(1)
+                kv_end.release(1)
 
     workers = []
     for c in range(COLUMNS):
@@ -250,12 +261,17 @@ def _qk_norm_rope(plan: Rows) -> Any:
 
     all_heads, total_kv = shape.heads + 2 * shape.kv_heads, shape.kv_heads * plan.capacity * HEAD
 
-    def head_by_head(c: int, heads: int) -> TensorAccessPattern:
-        """Rows of a core of `[rows][heads][256]`: head, position, dimension."""
+    def head_by_head(first_row: int, heads: int) -> TensorAccessPattern:
+        """A part's rows of `[rows][heads][256]`: head, position, dimension."""
         width = heads * HEAD
         return TensorAccessPattern(
-            (plan.rows * width,), c * plan.each * width, [1, heads, plan.each, HEAD], [0, HEAD, width, 1]
+            (plan.rows * width,), first_row * width, [1, heads, plan.part, HEAD], [0, HEAD, width, 1]
         )
+
+    def for_each_head(first_row: int) -> TensorAccessPattern:
+        """A part's rotations, again for every head of q and k."""
+        sizes, strides = [shape.heads + shape.kv_heads, 1, 1, plan.part * HEAD], [0, 0, 0, 1]
+        return TensorAccessPattern((plan.rows * HEAD,), first_row * HEAD, sizes, strides)
 
     rt = Runtime()
     with rt.sequence(
@@ -267,25 +283,23 @@ def _qk_norm_rope(plan: Rows) -> Any:
         array(total_kv, bfloat16),
     ) as (qkv, table, norms, q, k, v):
         rt.start(*workers)
-        group = rt.task_group()
+        opening = rt.task_group()
         for c in range(COLUMNS):
-            rt.fill(x_in[c].prod(), norms, task_group=group, placement=_shim(c))
-            rt.fill(x_in[c].prod(), qkv, head_by_head(c, all_heads), group, placement=_shim(c))
-            repeated = TensorAccessPattern(
-                (plan.rows * HEAD,),
-                c * plan.each * HEAD,
-                [shape.heads + shape.kv_heads, 1, 1, plan.each * HEAD],
-                [0, 0, 0, 1],
-            )
-            rt.fill(table_in[c].prod(), table, repeated, group, placement=_shim(c))
-            rt.drain(q_out[c].cons(), q, head_by_head(c, shape.heads), group, wait=True, placement=_shim(c))
-        for target in (k, v):
-            part = rt.task_group()
-            for c in range(COLUMNS):
-                for head in range(shape.kv_heads):
-                    first = (head * plan.capacity + plan.start + c * plan.each) * HEAD
-                    tap = linear(total_kv, first, plan.each * HEAD)
-                    rt.drain(kv_out[c].cons(), target, tap, part, wait=True, placement=_shim(c))
-            rt.finish_task_group(part)
-        rt.finish_task_group(group)
+            rt.fill(x_in[c].prod(), norms, task_group=opening, placement=_shim(c))
+        for part in range(parts):
+            group = rt.task_group()
+            first_rows = [c * plan.each + part * plan.part for c in range(COLUMNS)]
+            for c, row in enumerate(first_rows):
+                rt.fill(x_in[c].prod(), qkv, head_by_head(row, all_heads), group, placement=_shim(c))
+                rt.fill(table_in[c].prod(), table, for_each_head(row), group, placement=_shim(c))
+                rt.drain(q_out[c].cons(), q, head_by_head(row, shape.heads), group, wait=True, placement=_shim(c))
+            for target in (k, v):
+                cached = rt.task_group()
+                for c, row in enumerate(first_rows):
+                    for head in range(shape.kv_heads):
+                        tap = linear(total_kv, (head * plan.capacity + plan.start + row) * HEAD, plan.part * HEAD)
+                        rt.drain(kv_out[c].cons(), target, tap, cached, wait=True, placement=_shim(c))
+                rt.finish_task_group(cached)
+            rt.finish_task_group(group)
+        rt.finish_task_group(opening)
     return Program(NPU2(), rt).resolve_program()

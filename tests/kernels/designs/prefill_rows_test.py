@@ -61,9 +61,11 @@ def test_gelu_mul(shape: Gemma3Shape) -> None:
     assert relative_error(values(y), truth) < 2 * BF16
 
 
-@pytest.mark.parametrize(("shape", "count"), [(GEMMA3_270M, 128), (GEMMA3_4B, 64)], ids=["270m", "4b"])
+@pytest.mark.parametrize(
+    ("shape", "count"), [(GEMMA3_270M, 128), (GEMMA3_4B, 64), (GEMMA3_270M, 8192)], ids=["270m", "4b", "270m, parts"]
+)
 def test_qk_norm_rope_fills_q_and_the_cache(shape: Gemma3Shape, count: int) -> None:
-    heads, kv, start, capacity = shape.heads, shape.kv_heads, 16, 256
+    heads, kv, start, capacity = shape.heads, shape.kv_heads, 16, count + 128
     qkv = words(floats(count, heads + 2 * kv, 256))
     angle = np.arange(start, start + count)[:, None] * 1e4 ** (-np.arange(128) / 128)
     tables = np.concatenate([np.cos(angle), np.sin(angle)], -1).astype(np.float32)
@@ -92,8 +94,9 @@ def test_qk_norm_rope_fills_q_and_the_cache(shape: Gemma3Shape, count: int) -> N
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("step", STEPS)
-def test_every_step_fits_the_array_at_512_rows(shape: Gemma3Shape, step: str) -> None:
-    lower(rows(plan_rows(shape, step, 512, capacity=32768)))
+@pytest.mark.parametrize("count", [512, 32768])
+def test_every_step_fits_the_array(shape: Gemma3Shape, step: str, count: int) -> None:
+    lower(rows(plan_rows(shape, step, count, capacity=32768)))
 
 
 def test_rows_that_do_not_divide_are_refused() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from ..dequantize_q4nx.design import Dequantize
-from ..flow_attention.design import FlowQkv, Span, passes_of
+from ..flow_attention.passes import FlowQkv, Span, passes_of
 from ..gemma3_shapes import Gemma3Shape
 from ..kv_handover.design import Handover
 from ..matmul_bf16.design import BLOCK_M, Matmul

@@ -26,7 +26,8 @@ from typing import Any
 from ..decode_layer.plan import BLOCK_ROWS
 from ..decode_layer.token import blocks_of
 from ..dequantize_q4nx.design import Dequantize, dequantize, plan_dequantize
-from ..flow_attention.design import FlowQkv, Span, flow_qkv, passes_of, plan_flow_qkv
+from ..flow_attention.design import flow_qkv
+from ..flow_attention.passes import FlowQkv, Span, passes_of, plan_flow_qkv
 from ..gemma3_shapes import Gemma3Shape
 from ..kv_handover.design import HEAD, Handover, kv_handover, plan_handover
 from ..lm_head.design import lm_head, plan_lm_head

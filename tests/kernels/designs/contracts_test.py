@@ -14,7 +14,8 @@ from kernels.decode_layer.design import decode_layer
 from kernels.decode_layer.plan import make_plan
 from kernels.decode_layer.token import Token
 from kernels.dequantize_q4nx.design import dequantize, plan_dequantize
-from kernels.flow_attention.design import Span, flow_qkv, plan_flow_qkv
+from kernels.flow_attention.design import flow_qkv
+from kernels.flow_attention.passes import Span, plan_flow_qkv
 from kernels.gemma3_shapes import GEMMA3_1B, GEMMA3_4B
 from kernels.lm_head.design import lm_head, plan_lm_head
 from kernels.matmul_bf16.design import plan_matmul

@@ -15,7 +15,7 @@ from kernels.decode_layer.plan import BLOCK_ROWS, KV_ROWS, PER_KIND
 from kernels.decode_layer.token import Token, blocks_of, channel_blocks, parameters
 from kernels.gemma3_shapes import GEMMA3_1B, GEMMA3_4B, GEMMA3_270M, SHAPES, Gemma3Shape
 from kernels.matmul_nbits.packing import STRIP_ROWS, UNITS_PER_OBJECT
-from kernels.sim import lower
+from tests.kernels.designs.configuration import configuration
 from tests.kernels.designs.decode_token import HEAD, cache_of, run_token
 from tests.kernels.designs.gemma3_reference import decode, random_model, to_bf16
 from tests.kernels.designs.running import relative_error
@@ -99,39 +99,11 @@ def test_every_cached_position_is_attended_to_by_one_tile(shape: Gemma3Shape, pa
         assert blocks_of(slots) * BLOCK_ROWS - slots < BLOCK_ROWS
 
 
-def configuration(past: int, capacity: int) -> tuple[Any, ...]:
-    """All of a lowered design but what its runtime sequence sends."""
-    program = lower(decode_layer(plans.make_plan(GEMMA3_1B), Token(past, capacity)))
-    return (
-        [(m.place, m.name, m.shape) for m in program.memories],
-        [(c.place, c.direction, c.index, c.fifo, len(c.descriptors)) for c in program.channels],
-        [rendered(core.program) for core in program.cores],
-    )
-
-
-def argument(given: Any) -> str:
-    """A FIFO's element, a buffer or a number, as text."""
-    return str(given.handle.name if hasattr(given, "handle") else getattr(given, "_name", given))
-
-
-def rendered(program: list[Any]) -> list[str]:
-    """A core's program as text."""
-    lines = []
-    for op in program:
-        match type(op).__name__:
-            case "Loop":
-                lines += [f"loop {op.start} {op.stop}", *rendered(op.body), "end"]
-            case "Call":
-                lines.append(f"{op.kernel._name}({', '.join(map(argument, op.arguments))})")
-            case "Acquire" | "Release":
-                lines.append(f"{type(op).__name__} {op.handle.name} {op.count}")
-            case kind:
-                lines.append(kind)
-    return lines
-
-
 def test_one_configuration_serves_every_length() -> None:
-    first = configuration(7, 1024)
-    assert any("parameters[" in line for line in first[2][0]), "lengths are run-time parameters"
+    def configured(past: int, capacity: int) -> Any:
+        return configuration(decode_layer(plans.make_plan(GEMMA3_1B), Token(past, capacity)))
+
+    first = configured(7, 1024)
+    assert any("parameters[" in line for line in first.cores[0]), "lengths are run-time parameters"
     for past, capacity in ((0, 1024), (1023, 1024), (30000, 32768)):
-        assert configuration(past, capacity) == first
+        assert configured(past, capacity) == first

@@ -9,7 +9,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from kernels import bf16, bfp16
-from kernels.flow_attention.design import Span
+from kernels.flow_attention.passes import Span
 from kernels.gemma3_shapes import Gemma3Shape
 from kernels.matmul_nbits.packing import dequantize_units, quantize_units
 from tests.kernels.designs.flow_qkv_test import attention
@@ -172,7 +172,7 @@ def prefill(model: Model, embeddings: Array, ideal: bool = False) -> tuple[Array
         v = heads[:, s.heads + s.kv_heads :].swapaxes(0, 1)
         all_keys.append(k)
         all_values.append(v)
-        y = attention(q, k, v, Span(0, tokens, 0 if is_global else s.window), True, ideal)
+        y = attention(q, k, v, Span(0, tokens, 0 if is_global else s.window), ideal)
         h = h + rms_norm(project(units["o"], y.reshape(tokens, -1)), norms["post_attention"])
         x = store(rms_norm(h, norms["pre_mlp"]))
         gate, up = project(units["gate"], x), project(units["up"], x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernels.flow_attention.design import Span, passes_of, plan_flow_qkv
+from kernels.flow_attention.passes import Span, passes_of, plan_flow_qkv
 from kernels.gemma3_shapes import SHAPES
 from kernels.matmul_bf16.design import BLOCK_M, plan_matmul
 from kernels.predict import paper, prefill

@@ -52,7 +52,7 @@ class AllLogitsModel:
 
 @contextmanager
 def open_all_logits(
-    path: Path, context: int, *, device: str, accuracy: str = "exact", threads: int | None
+    path: Path, context: int, *, device: str, accuracy: str, threads: int | None
 ) -> Iterator[AllLogitsModel]:
     """Opens a converted folder, a GGUF file or a Hugging Face folder.
 
@@ -60,7 +60,7 @@ def open_all_logits(
         path: the model.
         context: the longest sequence that will run; what the model takes if that is less.
         device: where a converted model runs, see `open_session`.
-        accuracy: see `open_session`; an original model is exact.
+        accuracy: "exact" or "fast", see `open_session`; an original model is exact.
         threads: see `open_session`.
 
     Raises:

@@ -24,19 +24,20 @@ TEST(Options, DefaultsAndForeignKeys) {
   const Options options = ParseOptions({{"ep.other.device", "moon"}, {"session.intra_op", "x"}});
   EXPECT_EQ(options.device, DeviceChoice::kAuto);
   EXPECT_FALSE(options.strict);
+  EXPECT_EQ(options.accuracy, Accuracy::kFast);
 }
 
 TEST(Options, ParsesEveryKey) {
   const Options options = ParseOptions({{"ep.ryzennpugemmaep.device", "npu"},
                                         {"ep.ryzennpugemmaep.strict", "1"},
-                                        {"ep.ryzennpugemmaep.accuracy", "fast"},
+                                        {"ep.ryzennpugemmaep.accuracy", "exact"},
                                         {"ep.ryzennpugemmaep.threads", "3"},
                                         {"ep.ryzennpugemmaep.placement_report", "/tmp/x"},
                                         {"ep.ryzennpugemmaep.profile", "/tmp/y"},
                                         {"ep.ryzennpugemmaep.log_partition_summary", "1"}});
   EXPECT_EQ(options.device, DeviceChoice::kNpu);
   EXPECT_TRUE(options.strict);
-  EXPECT_EQ(options.accuracy, Accuracy::kFast);
+  EXPECT_EQ(options.accuracy, Accuracy::kExact);
   EXPECT_EQ(options.threads, 3);
   EXPECT_TRUE(options.log_partition_summary);
   EXPECT_EQ(options.placement_report, "/tmp/x");

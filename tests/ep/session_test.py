@@ -33,7 +33,9 @@ def model(tiny_model_folder: Path, ep_library: str) -> onnx.ModelProto:
 
 def on_ep(model: onnx.ModelProto | Path, **options: str) -> ort.InferenceSession:
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
-    return ort.InferenceSession(source, providers=[EP], provider_options=[options], enable_fallback=0)
+    return ort.InferenceSession(
+        source, providers=[EP], provider_options=[{"accuracy": "exact"} | options], enable_fallback=0
+    )
 
 
 def on_cpu(model: onnx.ModelProto) -> ort.InferenceSession:
@@ -53,7 +55,9 @@ def prefill(session: ort.InferenceSession, ids: list[int] = PROMPT) -> np.ndarra
 
 def test_all_ways_to_name_the_provider_agree(model: onnx.ModelProto) -> None:
     logits = prefill(on_ep(model))
-    options = ort.InferenceSession(model.SerializeToString(), ryzen.session_options(device="host", strict=True))
+    options = ort.InferenceSession(
+        model.SerializeToString(), ryzen.session_options(device="host", strict=True, accuracy="exact")
+    )
     np.testing.assert_array_equal(prefill(options), logits)
     np.testing.assert_allclose(logits, prefill(on_cpu(model)), atol=ATOL)
 
@@ -257,7 +261,7 @@ def test_profile_has_every_launch_of_every_run(model: onnx.ModelProto, tmp_path:
 
 
 def test_the_profile_of_onnxruntime_has_the_launches(model: onnx.ModelProto, tmp_path: Path) -> None:
-    options = ryzen.session_options(device="host")
+    options = ryzen.session_options(device="host", accuracy="exact")
     options.enable_profiling = True
     options.profile_file_prefix = str(tmp_path / "ort")
     session = ort.InferenceSession(model.SerializeToString(), options)

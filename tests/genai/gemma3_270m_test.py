@@ -54,6 +54,7 @@ def test_tokens_equal_our_own_generate(
 ) -> None:
     for text, answer in zip(texts, answers, strict=True):
         command = ["generate", str(demo_folder), "--prompt", text, "--greedy", "-n", str(len(answer)), "--json"]
+        command += ["--accuracy", "exact"]
         assert cli.main(command) == 0
         assert json.loads(capsys.readouterr().out)["tokens"] == answer
 
@@ -66,13 +67,10 @@ def test_tokens_equal_those_of_the_cpu_provider(
         assert greedy(make(model, prompt), 4) == answer[:4]
 
 
-def _ep_options(**options: str) -> dict[str, Any]:
-    provider = [{"RyzenNPUGemmaEP": options}]
-    return {"model": {"decoder": {"session_options": {"provider_options": provider}}}}
-
-
 def test_options_of_the_provider_arrive(demo_folder: Path) -> None:
-    generating.open_on_ep(demo_folder, overlay=_ep_options(strict="1"))  # every node is ours, or this fails
+    strict = [{"RyzenNPUGemmaEP": {"strict": "1"}}]
+    overlay = {"model": {"decoder": {"session_options": {"provider_options": strict}}}}
+    generating.open_on_ep(demo_folder, overlay=overlay)  # every node is ours, or this fails
     config = og.Config(str(demo_folder))
     config.set_provider_option("RyzenNPUGemmaEP", "strict", "perhaps")
     with pytest.raises(RuntimeError, match=r"strict.*perhaps"):
@@ -81,7 +79,7 @@ def test_options_of_the_provider_arrive(demo_folder: Path) -> None:
 
 def test_fast_keeps_the_perplexity(on_ep: Any, demo_folder: Path, prompts: list[np.ndarray]) -> None:
     """Within what 150 tokens can tell; the contract itself, 0.5 %, needs thousands (tests/models)."""
-    fast = generating.open_on_ep(demo_folder, overlay=_ep_options(accuracy="fast"))
+    fast = generating.open_on_ep(demo_folder, accuracy="fast")
     exact_nll, fast_nll = (_nll(model, prompts[2][:200], 50) for model in (on_ep, fast))
     difference = fast_nll - exact_nll
     standard_error = difference.std() / np.sqrt(len(difference))

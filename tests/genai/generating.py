@@ -15,10 +15,15 @@ import onnxruntime_ep_ryzen_npu_gemma as ryzen
 __all__ = ["greedy", "make", "open_on_cpu", "open_on_ep"]
 
 
-def open_on_ep(folder: Path, *, overlay: dict[str, Any] | None = None) -> Any:
-    """A model on our execution provider; `overlay` replaces entries of its genai_config.json."""
+def open_on_ep(folder: Path, *, accuracy: str = "exact", overlay: dict[str, Any] | None = None) -> Any:
+    """A model on our execution provider; `overlay` replaces entries of its genai_config.json.
+
+    Not the provider's default of `accuracy`: in "fast" the last bit of a sum, and so the way that a prompt is cut, can
+    change a token.
+    """
     ryzen.register_genai()
     config = og.Config(str(folder))
+    config.set_provider_option(ryzen.get_ep_name(), "accuracy", accuracy)
     if overlay:
         config.overlay(json.dumps(overlay))
     return og.Model(config)

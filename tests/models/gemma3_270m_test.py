@@ -46,7 +46,9 @@ def truth() -> Gemma3ForCausalLM:
 
 def _on_ep(name: str) -> ort.InferenceSession:
     ryzen.register()
-    return ort.InferenceSession(_FOLDER / name, providers=["RyzenNPUGemmaEP"], provider_options=[{"strict": "1"}])
+    return ort.InferenceSession(
+        _FOLDER / name, providers=["RyzenNPUGemmaEP"], provider_options=[{"strict": "1", "accuracy": "exact"}]
+    )
 
 
 @pytest.fixture(scope="module")

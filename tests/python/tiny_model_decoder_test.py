@@ -26,7 +26,7 @@ def session(request, tiny_model_folder):
     if request.param == "cpu":
         return ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     request.getfixturevalue("ep_library")
-    return open_session(model, device="host")[0]
+    return open_session(model, device="host", accuracy="exact")[0]
 
 
 @pytest.fixture(scope="module")

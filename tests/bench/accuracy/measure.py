@@ -84,7 +84,9 @@ class Workshop:
         if not any(missing.values()):
             return
         with ExitStack() as stack:
-            reference = stack.enter_context(open_all_logits(self._weights.float32, WINDOW, device="host", threads=None))
+            reference = stack.enter_context(
+                open_all_logits(self._weights.float32, WINDOW, device="host", accuracy="exact", threads=None)
+            )
             ids = encode_plain(reference.tokenizer, self._text.read_text(encoding="utf-8"))
             sequences = windows(ids, reference.bos_id, WINDOW)
             opened: dict[str, LogitsModel] = {}

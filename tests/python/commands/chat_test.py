@@ -42,7 +42,7 @@ Chat = Callable[..., tuple[int, list[dict], str]]
 def chat(chat_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Chat:
     def run(said: str, *arguments: str) -> tuple[int, list[dict], str]:
         monkeypatch.setattr(sys, "stdin", io.StringIO(said))
-        code = cli.main(["chat", str(chat_folder), "--json", *arguments])
+        code = cli.main(["chat", str(chat_folder), "--accuracy", "exact", "--json", *arguments])
         out, err = capsys.readouterr()
         return code, [json.loads(line) for line in out.splitlines()], err
 
@@ -54,7 +54,7 @@ def test_answers_go_to_stdout_and_all_else_to_stderr(
 ) -> None:
     _, answers, _ = chat("the king\n\nthe sea\n", *BOLD, "-n", "6")
     monkeypatch.setattr(sys, "stdin", io.StringIO("the king\n\nthe sea\n"))
-    assert cli.main(["chat", str(chat_folder), *BOLD, "-n", "6"]) == 0
+    assert cli.main(["chat", str(chat_folder), "--accuracy", "exact", *BOLD, "-n", "6"]) == 0
     out, err = capsys.readouterr()
     assert out == "".join(answer["text"] + "\n" for answer in answers)
     assert len(answers) == 2  # an empty line says nothing
@@ -127,7 +127,7 @@ def test_generate_goes_on_from_a_saved_prefix(
     tiny_model_folder: Path, chat_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def generate(prompt: str, *arguments: str, folder: Path = tiny_model_folder) -> dict:
-        cli.main(["generate", str(folder), "--prompt", prompt, "--greedy", "--json", *arguments])
+        cli.main(["generate", str(folder), "--prompt", prompt, "--greedy", "--accuracy", "exact", "--json", *arguments])
         return json.loads(capsys.readouterr().out)
 
     prefix, rest = " the king of the sea is in the sea and here is the king of the sea", " the sea is here"

@@ -75,7 +75,8 @@ def test_converted_model_against_the_original(
     assert result["ln_increase"] == pytest.approx(math.log(result["perplexity"] / original["perplexity"]), abs=1e-6)
     assert result["kl_mean"] > 0
     assert {"kl_p999", "kl_mean_se", "top1", "top1_se", "top5", "top5_se"} <= result.keys()
-    itself = measure(capsys, all_logits_folder, text, "--reference", all_logits_folder, "--windows", 1)
+    itself = measure(capsys, all_logits_folder, text, "--reference", all_logits_folder, "--accuracy", "exact",
+                     "--windows", 1)  # fmt: skip
     assert (itself["kl_mean"], itself["top1"], itself["ln_increase"]) == (pytest.approx(0, abs=1e-9), 1, 0)
 
 
@@ -83,8 +84,8 @@ def test_the_cost_of_fast_is_the_same_folder_against_itself(
     ep_library: str, all_logits_folder: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     twice = (all_logits_folder, text, "--reference", all_logits_folder, "--windows", 1)
-    assert measure(capsys, *twice)["kl_mean"] == 0
-    assert measure(capsys, *twice, "--accuracy", "fast")["kl_mean"] > 0
+    assert measure(capsys, *twice, "--accuracy", "exact")["kl_mean"] == 0
+    assert measure(capsys, *twice)["kl_mean"] > 0  # the default is fast
 
 
 def test_text_for_people(

@@ -7,8 +7,8 @@ qk_norm_rope           qkv, rotation, norms         q, keys, values        1
 FlowQKV                q, keys, values              attention              1
 dequantise, project    units; attention, weights    delta                  1
 attention_residual     delta, h, norms              h, x                   1
-dequantise, project    units; x, weights            gate; up               2
-gelu_mul               gate, up                     mlp                    1
+dequantise, project    units; x, weights            gate_up                1
+gelu_mul               gate_up                      mlp                    1
 dequantise, project    units; mlp, weights          delta                  1
 mlp_residual           delta, h, norms              h, x                   1; its x is the next layer's, or the head's
 
@@ -90,7 +90,7 @@ class Prompt:
         return self.start + self.tokens
 
     def projection(self, name: str) -> Matmul:
-        """qkv, o, gate, up or down."""
+        """Of qkv, o, gate_up or down."""
         inner, columns = projections(self.shape)[name]
         plan = plan_matmul(self.tokens, inner, columns)
         if plan.padded_columns != columns:
@@ -104,12 +104,11 @@ class Prompt:
 
 
 def projections(shape: Gemma3Shape) -> dict[str, tuple[int, int]]:
-    """(K, N) of a layer's matrices, in order."""
+    """(K, N) of a layer's matrices, in order; those that read the same rows are one."""
     return {
         "qkv": (shape.hidden, shape.qkv),
         "o": (shape.attention, shape.hidden),
-        "gate": (shape.hidden, shape.inter),
-        "up": (shape.hidden, shape.inter),
+        "gate_up": (shape.hidden, 2 * shape.inter),
         "down": (shape.inter, shape.hidden),
     }
 
@@ -151,9 +150,8 @@ def layer_launches(prompt: Prompt, layer: int) -> Iterator[Launch]:
     yield _launch(prompt.attention(layer), "q", keys, values, "attention")
     yield from project("o", "attention", "delta")
     yield step("attention_residual", "delta", "h", f"norm.attention.{layer}", "x")
-    yield from project("gate", "x", "gate")
-    yield from project("up", "x", "up")
-    yield step("gelu_mul", "gate", "up", "mlp")
+    yield from project("gate_up", "x", "gate_up")
+    yield step("gelu_mul", "gate_up", "mlp")
     yield from project("down", "mlp", "delta")
     yield step("mlp_residual", "delta", "h", f"norm.mlp.{layer}", "x")
 

@@ -16,7 +16,8 @@ def pack_model(layers: list[Mapping[str, Any]], norms: list[Mapping[str, Words]]
     """A model's weights.
 
     Args:
-        layers: For each layer units `[strips, groups, 320]` of qkv, o, gate, up and down: they are read as they lie.
+        layers: For each layer units `[strips, groups, 320]` of qkv, o, gate, up and down; they are read as they lie,
+            gate and up as one matrix.
         norms: For each layer w - 1 of input, q_norm, k_norm, post_attention, pre_mlp and post_mlp.
         final_norm: As norms.
     """
@@ -25,7 +26,8 @@ def pack_model(layers: list[Mapping[str, Any]], norms: list[Mapping[str, Words]]
         following = norms[i + 1]["input"] if i + 1 < len(norms) else final_norm
         heads = np.zeros((16, len(norm["q_norm"])), np.uint16)
         heads[0], heads[8] = norm["q_norm"], norm["k_norm"]
-        buffers |= {f"units.{name}.{i}": matrix for name, matrix in units.items()}
+        buffers |= {f"units.{name}.{i}": units[name] for name in ("qkv", "o", "down")}
+        buffers[f"units.gate_up.{i}"] = np.concatenate([units["gate"], units["up"]])
         buffers[f"norm.qk.{i}"] = heads
         buffers[f"norm.attention.{i}"] = np.stack([norm["post_attention"], norm["pre_mlp"]])
         buffers[f"norm.mlp.{i}"] = np.stack([norm["post_mlp"], following])

@@ -4,7 +4,7 @@ step                in                                   out                    
 norm                h, w                                 x                                the first only
 qk_norm_rope        qkv rows, rotation tables, norms     q (scaled for FlowQKV); K, V     1
 attention_residual  o's rows, h, two norms               h += norm(o); x = norm(h)        1
-gelu_mul            gate, up                             gelu(gate) · up                  1
+gelu_mul            gate and up of a row                 gelu(gate) · up                  1
 mlp_residual        down's rows, h, two norms            as above                         1
 
 tiles     8, one a column: a contiguous eighth of the rows each. They move 4 to 12 B a value for less than a cycle of
@@ -79,7 +79,7 @@ def rows(plan: Rows) -> Any:
 
     norm: h fp32 `[rows][hidden]`, w bf16 `[hidden]`, x bf16 `[rows][hidden]`.
     residual: delta bf16, h fp32, weights bf16 `[2][hidden]` (post, next), x bf16; h is changed in place.
-    gelu_mul: gate, up, y, bf16 `[rows][inter]`.
+    gelu_mul: gate and up bf16 `[rows][2][inter]`, y bf16 `[rows][inter]`.
     qk_norm_rope: qkv bf16 `[rows][heads + 2 kv heads][256]`, tables fp32 `[rows][cos 128, sin 128]`, norms bf16
         `[16][256]` (q's in row 0, k's in row 8), q bf16 `[rows][heads][256]`, k and v bf16 `[kv heads][capacity][256]`.
     """
@@ -190,7 +190,8 @@ def _gelu_mul(plan: Rows) -> Any:
     values = array(GELU_VALUES, bfloat16)
     gelu_mul = _kernel("gelu_mul", "gelu_mul_bf16", values, values, values, np.int32)
     gate_in, up_in, y_out = (_fifos(name, values) for name in ("gate", "up", "y"))
-    total = plan.rows * plan.shape.inter
+    inter = plan.shape.inter
+    total = plan.rows * inter
     part = total // COLUMNS  # a multiple of an object: inter is one of 256, and a core has whole eights of rows
 
     def core(gate_end: Any, up_end: Any, y_end: Any, gelu_mul: Any) -> None:
@@ -207,13 +208,14 @@ def _gelu_mul(plan: Rows) -> Any:
         for c in range(COLUMNS)
     ]
     rt = Runtime()
-    with rt.sequence(*[array(total, bfloat16)] * 3) as (gate, up, y):
+    with rt.sequence(array(2 * total, bfloat16), array(total, bfloat16)) as (gate_up, y):
         rt.start(*workers)
         for c in range(COLUMNS):
-            mine = linear(total, c * part, part)
-            rt.fill(gate_in[c].prod(), gate, mine, placement=_shim(c))
-            rt.fill(up_in[c].prod(), up, mine, placement=_shim(c))
-            rt.drain(y_out[c].cons(), y, mine, wait=True, placement=_shim(c))
+            for i, half in enumerate((gate_in, up_in)):
+                sizes, strides = [1, plan.each, inter // HEAD, HEAD], [0, 2 * inter, HEAD, 1]
+                tap = TensorAccessPattern((2 * total,), 2 * c * part + i * inter, sizes, strides)
+                rt.fill(half[c].prod(), gate_up, tap, placement=_shim(c))
+            rt.drain(y_out[c].cons(), y, linear(total, c * part, part), wait=True, placement=_shim(c))
     return Program(NPU2(), rt).resolve_program()
 
 

@@ -60,8 +60,8 @@ def test_every_launch_fits_the_array(shape: Gemma3Shape, tokens: int) -> None:
 
 
 def test_columns_that_would_be_padded_are_refused() -> None:
-    prompt = plan_prompt(replace(GEMMA3_270M, inter=1216), 64)
-    with pytest.raises(ValueError, match="gate of 1216 columns would be padded to 1280"):
+    prompt = plan_prompt(replace(GEMMA3_270M, inter=1184), 64)
+    with pytest.raises(ValueError, match="gate_up of 2368 columns would be padded to 2432"):
         list(layer_launches(prompt, 0))
 
 

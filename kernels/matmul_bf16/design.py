@@ -9,8 +9,8 @@
     L2        x 4 x 128 m B, W 4 x 72 n B, y 2 x 4 mn B: 109 KB at m = 64, n = 96
     channels  shim 2 in, 1 out; memtile 2 + 4 in, 2 + 1 out; core 2 in, 1 out
     DDR       2 MK (N / 4n) + 1.125 NK (M / 8m) + 2 MN
-    roofline  DDR at M'·N' = 512 x 384: 7.4e-3 B a product, 7.1e12 products a second at 52.7 GB/s, half of what the
-              cores could do. The paper's figure is 3.4e12 at best.
+    roofline  DDR at M'·N' = 512 x 384: 7.4e-3 B a product, 6.6e12 products a second at 49.1 GB/s, two fifths of
+              what the cores could do. The paper's figure is 3.4e12 at best.
 
 M is padded to whole blocks of 8 m rows by the caller (the last rows of y are then of no use), N to whole blocks of 4 n.
 m is 64, less for a short prompt: as few blocks as 512 rows allow, none higher than they must be.

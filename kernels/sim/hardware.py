@@ -48,8 +48,10 @@ class Times:
             (fused_decode/README, Strix), more than 32 bits at this clock can carry.
         shim: A shim channel against DDR. [P] the fastest seen: Gemma3-4B at 15.2 tokens/s, 2.43 GB each, through four
             channels (same README).
-        ddr_read: Reads of all channels. [P] 52.7 GB/s with 8 columns reading (xdna-engine, measured 2026-08 on Strix;
-            its older figures and FLM's GEMM are 47 to 57).
+        ddr_read: Reads of all channels. [P] The best that an open design is known to sustain over whole tokens:
+            Llama-3.2-3B, 24.45 tokens/s (same README), 2.008 GB of 4-bit weights each (28 layers, head; 0.625 B), on
+            Strix. Its dispatch and stalls are inside, so DDR gives a little more: xdna-engine measured 52.7 GB/s with
+            8 columns that only read (2026-08, Strix); the paper's 4B decode implies 47 on Krackan.
         ddr_write: Writes of all channels. [I] as reads.
         ddr: Reads and writes together. [P] 66.6 GB/s, mlir-aie's memcpy (pull request 2559, Strix; xdna-engine: 67.6).
         ddr_burst: Bytes; a shorter run of neighbours costs a whole burst. [P] IRON saw about 10 GB/s with 16-byte runs.
@@ -70,8 +72,8 @@ class Times:
 
     stream: float = 8.0
     shim: float = 15.2 * 2.43 / 4 * GIGA / CLOCK
-    ddr_read: float = 52.7 * GIGA / CLOCK
-    ddr_write: float = 52.7 * GIGA / CLOCK
+    ddr_read: float = 24.45 * 2.008 * GIGA / CLOCK
+    ddr_write: float = 24.45 * 2.008 * GIGA / CLOCK
     ddr: float = 66.6 * GIGA / CLOCK
     ddr_burst: int = 64
     ddr_latency: float = 750.0

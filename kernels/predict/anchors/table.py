@@ -1,8 +1,9 @@
 """The anchors: what was published, and what the time model says of it.
 
 All published figures are medians or best runs of the sources named; Strix, turbo power mode, 2026. Slots are issue
-slots a call, counted by running the public kernel through kernels/aie_emulation (rope_halfsplit.cc, mv.cc, mm_aie2p.cc
-and proj_qmm.cc of mlir-air's programming_examples); the time model's own bundles-per-slot factor comes on top.
+slots a call, counted by running the public kernel through kernels/aie_emulation (rope_halfsplit.cc, mv.cc, mm_aie2p.cc,
+attn_npu2.cc and proj_qmm.cc of mlir-air's programming_examples); the time model's own bundles-per-slot factor comes on
+top.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from ...sim import KernelModel, time_design
 from ..launch import DISPATCH_SECONDS
+from .attention import HEADS, QUERIES, attention
 from .gemm import gemm
 from .gemv import gemv
 from .streams import streams
@@ -106,6 +108,30 @@ def _gemm(m: int, k: int, n: int, gflops: float, *, k_l2: int, tile_m: int = 64)
     )
 
 
+# Of attn_npu2.cc, 64 x 64 tiles: the sums of what a core calls (scores: zero_fill_g, matmul_a_b; values: fused_softmax,
+# mul_r_gp, matmul_g_b, accum_sp_r_s, copy; merge: two exponentials, two mul_r_gp, add_gp_g; finish: division too).
+ATTENTION_SLOTS = {
+    "init": 129.0,
+    "keep": 128.0,
+    "scores": 1151.0,
+    "values": 2552.0,
+    "send": 0.0,
+    "merge": 419.0,
+    "finish": 659.0,
+}
+
+
+def _attention(length: int, heads: int, milliseconds: float) -> Anchor:
+    return Anchor(
+        f"attention, {length} x {length}, {heads} heads of 64",
+        f"{REGISTRY}/details/FlashAttention_bf16.md",
+        milliseconds * 1e-3,
+        lambda: [(attention(length), ATTENTION_SLOTS, length // QUERIES * (heads // HEADS))],
+        miss="between its products this kernel reduces eight lanes to a scalar 128 times a key tile and loops eight "
+        "rounds at a time: latencies, which issue slots do not show",
+    )
+
+
 def _decode(name: str, weights: float, layers: int, kv: float, tokens_per_second: float, source: str) -> Anchor:
     """Weights and the read-back of keys and values in equal layers; the head is part of the weights."""
     blocks = round((weights + kv) / layers / BLOCK)
@@ -147,6 +173,8 @@ ANCHORS = (
     _gemm(2048, 2048, 8192, 8278, k_l2=256),
     _gemm(2048, 8192, 2048, 9797, k_l2=256),
     _gemm(4096, 4096, 4096, 9329, k_l2=512),
+    _attention(16384, 2, 40.1),
+    _attention(512, 64, 3.79),
     _decode("decode, Gemma3-4B, mlir-air, staircase", 2.425e9, 34, 34 * 256 * 4096, 18.55, FUSED_DECODE),
     _decode("decode, Gemma3-4B, mlir-air, one window", 2.425e9, 34, 34 * 2048 * 4096, 17.1, FUSED_DECODE),
     _decode("decode, Llama-3.2-1B, mlir-air, staircase", 0.772e9, 16, 16 * 256 * 2048, 58.61, FUSED_DECODE),

@@ -27,13 +27,9 @@ import dataclasses
 import onnx_ir as ir
 from onnxscript.values import Opset
 
-DOMAIN = "ryzen.npu.gemma"
-VERSION = 1
-DOMAIN_OPSET = Opset(DOMAIN, VERSION)
+from .names import DOMAIN, FORMAT_KEY, FORMAT_VERSION, VERSION
 
-# Model metadata: the format of a fused model. A reader refuses a newer one.
-FORMAT_KEY = "ryzen.npu.gemma.format"
-FORMAT_VERSION = "1"
+DOMAIN_OPSET = Opset(DOMAIN, VERSION)
 
 KV_TYPES = (ir.DataType.FLOAT16, ir.DataType.FLOAT)
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
-
 from .errors import Problem
-from .graph_passes.opset import DOMAIN, FORMAT_KEY, FORMAT_VERSION, OPERATORS
+from .graph_passes.names import DOMAIN, FORMAT_KEY, FORMAT_VERSION
+from .onnx_outline import Node, Outline, read_outline
 from .sources import strict_json
 
 if TYPE_CHECKING:
@@ -91,19 +90,19 @@ def open_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
         context_length=_integer(config_path, "context_length", config.get("context_length"), least=1),
         bos_id=_integer(config_path, "bos_token_id", config.get("bos_token_id")),
         eos_ids=frozenset(_integer(config_path, "eos_token_id", value) for value in eos_ids),
-        windows=_windows(model.graph, folder / "model.onnx"),
-        parameters=_parameters(model.graph),
+        windows=_windows(model, folder / "model.onnx"),
+        parameters=_parameters(model),
     )
 
 
-def _read_graph(path: Path) -> ir.Model:
+def _read_graph(path: Path) -> Outline:
     if (size := path.stat().st_size) > _MAX_GRAPH_BYTES:
         raise Problem("the graph is too large", path, f"{size} bytes", _CONVERT)
     try:
-        model = ir.load(path)
-    except Exception as error:  # protobuf and onnx_ir raise many kinds for damaged files
+        model = read_outline(path)
+    except (ValueError, OSError) as error:
         raise Problem("this is not an ONNX model", path, _first_line(error), _CONVERT) from error
-    version = model.metadata_props.get(FORMAT_KEY)
+    version = model.metadata.get(FORMAT_KEY)
     if version is None:
         raise Problem("this ONNX model was not made by `convert`", path, f"no {FORMAT_KEY} in its metadata", _CONVERT)
     if version != FORMAT_VERSION:
@@ -116,36 +115,30 @@ def _read_graph(path: Path) -> ir.Model:
     return model
 
 
-def _windows(graph: ir.Graph, path: Path) -> tuple[int, ...] | None:
-    layer_of = {f"past_key_values.{layer}.key": layer for layer in range(len(graph.inputs))}
-    layers = sum(value.name in layer_of for value in graph.inputs)
+def _windows(model: Outline, path: Path) -> tuple[int, ...] | None:
+    layer_of = {f"past_key_values.{layer}.key": layer for layer in range(len(model.inputs))}
+    layers = sum(name in layer_of for name in model.inputs)
     windows: dict[int, int] = {}
-    for node in graph:
-        if node.domain != DOMAIN or node.op_type not in ("FlowQKV", "FlowKV"):
-            continue
-        inputs = dict(zip((tensor.name for tensor in OPERATORS[node.op_type].inputs), node.inputs, strict=False))
-        past_k = inputs.get("past_k")
-        if past_k is not None and past_k.name in layer_of:
-            windows[layer_of[past_k.name]] = _window(node, path)
+    for node in model.nodes:
+        if node.domain == DOMAIN and node.op_type in ("FlowQKV", "FlowKV"):
+            windows |= {layer_of[name]: _window(node, path) for name in node.inputs if name in layer_of}
     return tuple(windows[layer] for layer in range(layers)) if sorted(windows) == list(range(layers)) else None
 
 
-def _parameters(graph: ir.Graph) -> int:
-    counts = {name: value.const_value.size for name, value in graph.initializers.items()
-              if value.const_value is not None and value.const_value.dtype.is_floating_point()}  # fmt: skip
-    for node in graph:
-        if node.domain == DOMAIN and {"N", "K"} <= node.attributes.keys():  # packed: the bytes are no count
-            N, K = (node.attributes[name].value for name in "NK")
-            packed = node.inputs[1]
-            if type(N) is int and type(K) is int and packed is not None and packed.name is not None:
-                counts[packed.name] = N * K
+def _parameters(model: Outline) -> int:
+    counts = dict(model.float_sizes)
+    for node in model.nodes:
+        N, K = (node.integers.get(name) for name in "NK")
+        if (
+            node.domain == DOMAIN and N is not None and K is not None and len(node.inputs) > 1
+        ):  # packed: the bytes are no count
+            counts[node.inputs[1]] = N * K
     return sum(counts.values())
 
 
-def _window(node: ir.Node, path: Path) -> int:
-    attribute = node.attributes.get("window")
-    window = attribute.value if attribute is not None else 0
-    if type(window) is not int or window < 0:
+def _window(node: Node, path: Path) -> int:
+    window = node.integers.get("window", 0)
+    if window is None or window < 0:
         raise Problem("the attention window is not a number of positions", f"{path}: {node.name}", window, _CONVERT)
     return window
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx_ir as ir
@@ -96,7 +98,19 @@ def test_a_foreign_or_newer_graph_is_refused(folder, metadata, message):
         open_model_folder(folder)
 
 
-@pytest.mark.parametrize("data", [b"", b"not protobuf", bytes(range(256)), b"\x3a\xff\xff\xff\xff\x07"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"not protobuf",
+        bytes(range(256)),
+        b"\x3a\xff\xff\xff\xff\x07",
+        b"\x3a\x04\x0a\x08\x08\x01",
+        b"\x72\x02\x08\x01",
+        b"\x08" + b"\xff" * 11,
+        b"\x72\x03\x0a\x01\xff",
+    ],
+)
 def test_a_damaged_graph_is_refused(folder, data):
     (folder / "model.onnx").write_bytes(data)
     with pytest.raises(Problem, match=r"model\.onnx"):
@@ -134,6 +148,17 @@ def test_a_damaged_tokenizer_is_refused(folder, text):
     (folder / "tokenizer.json").write_text(text)
     with pytest.raises(Problem, match=r"tokenizer cannot be read: .*tokenizer\.json"):
         open_model_folder(folder).tokenizer()
+
+
+def test_running_a_model_takes_no_converter_into_the_process() -> None:
+    """onnx, onnx_ir and what they import are 86 MiB."""
+    package = "onnxruntime_ep_ryzen_npu_gemma"
+    modules = ", ".join(
+        f"{package}.{name}" for name in ("model_folder", "session", "decoder", "generation", "conversation")
+    )
+    code = f"import sys, {modules}; print([m for m in ('onnx', 'onnx_ir', 'onnxscript', 'sympy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_parameters_are_the_weights_whatever_their_bits(tiny_model_folder: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from .gguf import GgufSource
-from .gguf_metadata import SpmVocabulary
-from .q4nx import Q4NX_FILE, Q4nxFolderSource
-from .safetensors import HfFolderSource
-from .source import Gemma3TextConfig, Source, SourceError
+if TYPE_CHECKING:
+    from .gguf import GgufSource
+    from .gguf_metadata import SpmVocabulary
+    from .opening import open_source
+    from .q4nx import Q4nxFolderSource
+    from .safetensors import HfFolderSource
+    from .source import Gemma3TextConfig, Source, SourceError
 
 __all__ = [
     "Gemma3TextConfig",
@@ -22,20 +24,20 @@ __all__ = [
     "open_source",
 ]
 
+_MODULES = {
+    "Gemma3TextConfig": "source",
+    "GgufSource": "gguf",
+    "HfFolderSource": "safetensors",
+    "Q4nxFolderSource": "q4nx",
+    "Source": "source",
+    "SourceError": "source",
+    "SpmVocabulary": "gguf_metadata",
+    "open_source": "opening",
+}
 
-def open_source(path: str | os.PathLike[str]) -> GgufSource | HfFolderSource | Q4nxFolderSource:
-    """Opens a GGUF file, a Hugging Face folder, or a folder with model.q4nx.
 
-    Raises:
-        SourceError: it is missing, damaged, or not a Gemma3 text model.
-    """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            return Q4nxFolderSource(path) if (path / Q4NX_FILE).exists() else HfFolderSource(path)
-        if path.is_file():
-            return GgufSource(path)
-    except OSError as error:
-        found = error.strerror or error
-        raise SourceError("cannot read the model", path, found, "check that you may read it") from error
-    raise SourceError("no such model", path, "nothing there", "give a .gguf file or a Hugging Face model folder")
+def __getattr__(name: str) -> object:
+    """Imports a source when it is asked for: their libraries are not for those who only run a model."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -18,7 +18,9 @@ from kernels.flow_attention.design import flow_qkv
 from kernels.flow_attention.passes import Span, plan_flow_qkv
 from kernels.gemma3_shapes import GEMMA3_1B, GEMMA3_4B
 from kernels.lm_head.design import lm_head, plan_lm_head
-from kernels.matmul_bf16.design import plan_matmul
+from kernels.matmul_bf16.design import matmul, plan_matmul
+from kernels.matmul_nbits.design import plan_projection, projection
+from kernels.prefill_rows.design import FIRST_STEP, STEPS, plan_rows, rows
 from kernels.sim import lower
 
 KERNELS = Path(__file__).parents[3] / "kernels"
@@ -33,8 +35,11 @@ DESIGNS = {
     "decode, 4b": lambda: decode_layer(make_plan(GEMMA3_4B), Token(100, 1024)),
     "head, 4 bits": lambda: lm_head(plan_lm_head(GEMMA3_1B)),
     "head, 8 bits": lambda: lm_head(plan_lm_head(GEMMA3_4B, bits=8)),
+    "projection": lambda: projection(plan_projection(1536, 640)),
     "dequantise": lambda: dequantize(plan_dequantize(plan_matmul(512, 640, 640))),
+    "matmul": lambda: matmul(plan_matmul(512, 640, 640)),
     "FlowQKV": lambda: flow_qkv(plan_flow_qkv(GEMMA3_1B), Span(0, 1024)),
+    **{step: lambda step=step: rows(plan_rows(GEMMA3_1B, step, 512)) for step in (FIRST_STEP, *STEPS)},
 }
 
 

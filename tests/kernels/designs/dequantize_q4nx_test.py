@@ -13,15 +13,19 @@ from kernels.matmul_bf16.design import BLOCK_M, pack_weights, plan_matmul
 from kernels.matmul_nbits.packing import quantize_units
 from kernels.predict.costs import kernel_costs
 from kernels.sim import hardware, time_design
+from tests.kernels.designs.matmul_bf16_test import projections
 from tests.kernels.designs.running import execute
 
 
 @pytest.mark.parametrize(
     ("inner", "columns"),
     [
-        pytest.param(1024, 640, id="270m o"),
-        pytest.param(640, 1536, id="270m qkv"),
         pytest.param(256, 1200, id="padded"),
+        *(
+            pytest.param(inner, columns, id=f"{name}, {inner} x {columns}")
+            for name in SHAPES
+            for inner, columns in projections(name)
+        ),
     ],
 )
 def test_the_weights_are_those_that_the_matmul_reads(inner: int, columns: int) -> None:

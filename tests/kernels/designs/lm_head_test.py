@@ -33,6 +33,7 @@ def test_no_row_is_padded_by_more_than_a_column_of_tiles(shape: Gemma3Shape, bit
         pytest.param(GEMMA3_4B, 4, 4160, id="4b: rows that are no multiple of 256"),
         pytest.param(GEMMA3_270M, 4, 262144, id="270m: all rows", marks=pytest.mark.slow),
         pytest.param(GEMMA3_1B, 4, 262144, id="1b: all rows", marks=pytest.mark.slow),
+        pytest.param(GEMMA3_4B, 4, 262208, id="4b: all rows", marks=pytest.mark.slow),
     ],
 )
 def test_logits_equal_the_reference(shape: Gemma3Shape, bits: int, vocab: int) -> None:

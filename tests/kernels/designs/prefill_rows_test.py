@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_dtypes import bfloat16
 
-from kernels.gemma3_shapes import GEMMA3_1B, GEMMA3_4B, GEMMA3_270M, SHAPES, Gemma3Shape
+from kernels.gemma3_shapes import GEMMA3_4B, GEMMA3_270M, SHAPES, Gemma3Shape
 from kernels.prefill_rows.design import STEPS, plan_rows, rows
 from kernels.sim import lower
 from tests.kernels.designs.gemma3_reference import rms_norm
@@ -51,7 +51,7 @@ def test_residual_and_the_next_norm(shape: Gemma3Shape, step: str) -> None:
     assert relative_error(values(x), rms_norm(truth, following)) < BF16
 
 
-@pytest.mark.parametrize("shape", [GEMMA3_270M, GEMMA3_1B], ids=lambda shape: shape.name)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_gelu_mul(shape: Gemma3Shape) -> None:
     gate_up = words(floats(64, 2, shape.inter) * np.array([[2], [1]]))
     y = np.zeros(gate_up.size // 2, np.uint16)

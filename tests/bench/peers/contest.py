@@ -192,6 +192,7 @@ def _starts(size: str, contestants: Sequence[Contestant], rounds: int, threads: 
     for i in range(rounds + 1):
         for contestant in contestants:
             print(f"\r\033[Kstart {i}/{rounds} {contestant.name}", end="", file=sys.stderr, flush=True)
+            _warm_cache(model_path(size, contestant.model))
             with _Process(size, contestant, threads, 4096) as process:
                 seconds = process.ask("load", _prompt(8, 0))
                 process.ask("prefill", _prompt(2048, 1))
@@ -200,6 +201,15 @@ def _starts(size: str, contestants: Sequence[Contestant], rounds: int, threads: 
                     yield process.sample("first token, s", seconds)
                     yield process.sample("peak memory, MiB", process.ask("memory", True) / 2**20)
     print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _warm_cache(model: Path) -> None:
+    """Reads the model's files: on this machine they are out of the cache within seconds, with most memory free."""
+    for path in model.rglob("*") if model.is_dir() else (model,):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.read(1 << 24):
+                    pass
 
 
 def _prompt(tokens: int, seed: int) -> list[int]:

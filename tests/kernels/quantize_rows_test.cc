@@ -19,10 +19,14 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 class QuantizeRowsTest : public KernelRowTest<QuantizeRowsFn> {
  protected:
-  QuantizedGroup One(const std::vector<float>& x) {
-    QuantizedGroup q;
-    kernel()(x.data(), 1, 32, 32, &q);
-    return q;
+  // The group of 32 values, alone and among others like it.
+  QuantizedGroup One(const std::vector<float>& x) const {
+    std::vector<float> row;
+    for (int copy = 0; copy < 7; ++copy) row.insert(row.end(), x.begin(), x.end());
+    std::vector<QuantizedGroup> q(7);
+    kernel()(row.data(), 1, 224, 224, q.data());
+    EXPECT_TRUE(SameBits(q, std::vector<QuantizedGroup>(7, q[6])));
+    return q[0];
   }
 };
 
@@ -34,7 +38,7 @@ std::vector<int> Codes(const QuantizedGroup& q) {
 }
 
 TEST_P(QuantizeRowsTest, EveryValueIsWithinHalfAStep) {
-  constexpr int64_t kM = 5, kK = 96, kLdx = kK + 3;
+  constexpr int64_t kM = 5, kK = 224, kLdx = kK + 3;
   const std::vector<float> values = RandomFloats(kM * kLdx + 1, 1);
   const float* x = values.data() + 1;  // not aligned
   Guarded<QuantizedGroup> q(kM * kK / 32);
@@ -103,10 +107,10 @@ TEST_P(QuantizeRowsTest, TheSmallestAndTheLargestMagnitudeHaveCodes) {
 TEST_P(QuantizeRowsTest, ANonFiniteValueMakesTheScaleOfItsGroupNan) {
   for (const float bad : {kNan, -kNan, kInfinity, -kInfinity}) {
     for (std::size_t c = 0; c < 32; ++c) {
-      std::vector<float> x(96, 1.0f);
+      std::vector<float> x(192, 1.0f);
       x[32 + c] = bad;
-      std::vector<QuantizedGroup> q(3);
-      kernel()(x.data(), 1, 96, 96, q.data());
+      std::vector<QuantizedGroup> q(6);
+      kernel()(x.data(), 1, 192, 192, q.data());
       EXPECT_TRUE(std::isnan(q[1].scale)) << bad << " c " << c;
       EXPECT_EQ(q[1].code_sum, 0.0f);
       EXPECT_EQ(Codes(q[1]), std::vector<int>(32));

@@ -20,7 +20,7 @@ from tests.bench.peers.contest import MEMORY
 from tests.bench.peers.results import Results
 from tests.bench.random_model import SIZES
 
-__all__ = ["Work"]
+__all__ = ["Work", "markdown_table", "measure_machine"]
 
 _ROOT = Path(__file__).parents[2]
 _VOCABULARY, _HEAD_DIM, _WINDOW, _PATTERN = 262144, 256, 512, 6
@@ -69,7 +69,7 @@ class Work:
         return sum(self.keys(position) for position in range(tokens)) * 2 * 2 * heads * _HEAD_DIM
 
 
-def _measure(program: Path, threads: int) -> dict[str, float]:
+def measure_machine(program: Path, threads: int) -> dict[str, float]:
     """Bytes and operations a second, by the benches' names."""
     pattern = f"^(ReadBandwidth|Peak/.*)/team:{threads}/"
     run = subprocess.run(
@@ -85,7 +85,7 @@ def _measure(program: Path, threads: int) -> dict[str, float]:
     return rates
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -99,11 +99,12 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, choices=(1, 2))
     parser.add_argument("--program", type=Path, default=_ROOT / "build/release/tests/kernels/bench/kernel_bench")
     args = parser.parse_args()
-    rates = _measure(args.program, args.threads)
+    rates = measure_machine(args.program, args.threads)
     print(f"{args.threads} threads\n")
-    print(_table(("", "measured"), [(name, f"{rate / 1e9:.1f} G{'B' if 'Read' in name else 'op'}/s")
+    print(markdown_table(("", "measured"), [(name, f"{rate / 1e9:.1f} G{'B' if 'Read' in name else 'op'}/s")
                                     for name, rate in rates.items()]))  # fmt: skip
     integer = max(rate for name, rate in rates.items() if "int8" in name or "vnni" in name)
+    half = max(rate for name, rate in rates.items() if "bf16" in name or "fp32" in name)
     floating = max(rate for name, rate in rates.items() if "fp32" in name)
     for size in ("270m", "1b"):
         work, results = Work(size), Results(size)
@@ -118,11 +119,14 @@ def main() -> int:
             rows.append((f"{context}", *figures, f"{bandwidth / bytes_:.0f}", *reached))
         print(f"\nDecode, {size}, 5-bit head: one token reads\n")
         header = ("context", "bytes", "of them KV", "GB/s meanwhile", "ceiling, t/s", "exact", "", "fast", "")
-        print(_table(header, rows))
+        print(markdown_table(header, rows))
         rows = []
         for tokens in (128, 512, 2048):
             matrices, attention = work.prefill_matrix_operations(tokens), work.prefill_attention_operations(tokens)
-            ceilings = [tokens / (matrices / rate + attention / floating) for rate in (floating, integer)]
+            ceilings = [
+                tokens / (matrices / products + attention / scores)
+                for products, scores in ((floating, floating), (integer, half))
+            ]
             cells = []
             for how, ceiling in zip(("exact", "fast"), ceilings, strict=True):
                 value = results.median(f"prefill@{tokens}", f"ours, 5-bit head, {how}")
@@ -130,7 +134,7 @@ def main() -> int:
             rows.append((f"{tokens}", f"{matrices / 1e9:.1f} G", f"{attention / 1e9:.1f} G", *cells))
         print(f"\nPrefill, {size}: a prompt takes so many operations\n")
         header = ("tokens", "matrices", "attention", "fp32 ceiling, t/s", "exact", "", "int8 ceiling, t/s", "fast", "")
-        print(_table(header, rows))
+        print(markdown_table(header, rows))
     return 0
 
 

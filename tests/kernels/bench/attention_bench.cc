@@ -14,13 +14,15 @@ namespace {
 
 constexpr int64_t kGroup = 4;  // query heads to a KV head, as in 270M and 1B
 
+const char* AttentionPeak(uint32_t required) { return required & kAvx512Bf16 ? "avx512 bf16" : Fp32Peak(required); }
+
 void Run(benchmark::State& state, const KernelRow<FlowAccumulateFn>& row) {
   const int64_t positions = state.range(0), keys = state.range(1);
   AttentionOperands operands(positions, kGroup, keys);  // each thread has a KV head of its own
   const double seconds = SecondsPerCall(state, [&] { operands.Run(row.fn); });
   if (positions == 1) return ShowBandwidth(state, 2 * keys * kHeadDim * 2, seconds);
   const int64_t seen = positions * keys - positions * (positions - 1) / 2;  // keys of all positions, causal
-  ShowOperations(state, 2 * 2 * seen * kGroup * kHeadDim, seconds, Fp32Peak(row.required));
+  ShowOperations(state, 2 * 2 * seen * kGroup * kHeadDim, seconds, AttentionPeak(row.required));
 }
 
 const bool kRegistered = [] {

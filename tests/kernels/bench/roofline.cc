@@ -21,6 +21,7 @@ namespace ryzen_npu_gemma::kernels {
 int64_t Avx2Fp32(int64_t repetitions);
 int64_t Avx2Int8(int64_t repetitions);
 int64_t Avx2Int8Sums16(int64_t repetitions);
+int64_t Avx512Bf16(int64_t repetitions);
 int64_t Avx512Fp32(int64_t repetitions);
 int64_t Avx512Vnni(int64_t repetitions);
 #endif
@@ -30,6 +31,7 @@ namespace {
 constexpr PeakRow kRows[] = {
 #ifdef __x86_64__
     {"avx512 vnni", kAvx512Vnni, Avx512Vnni},
+    {"avx512 bf16", kAvx512Bf16, Avx512Bf16},
     {"avx512 fp32", kAvx512Vnni, Avx512Fp32},
     {"avx2 int8, 16-bit sums", kAvx2, Avx2Int8Sums16},
     {"avx2 int8", kAvx2, Avx2Int8},

@@ -16,7 +16,8 @@ struct PeakRow {
   bool supported() const;
 };
 
-// By instruction set and arithmetic: "avx2 fp32", "avx2 int8", "avx2 int8, 16-bit sums", "avx512 fp32", "avx512 vnni".
+// By instruction set and arithmetic: "avx2 fp32", "avx2 int8", "avx2 int8, 16-bit sums", "avx512 fp32", "avx512 bf16",
+// "avx512 vnni".
 const PeakRow* PeakRows();
 int PeakRowCount();
 

@@ -14,7 +14,7 @@ inline constexpr KernelRow<MatMulNBitsInt8Fn> kMatMulNBitsInt8Rows[] = {
 #include "kernels/matmul_nbits_int8/kernels.inc"
 };
 inline constexpr KernelRow<FlowAccumulateFn> kFlowAccumulateRows[] = {
-#include "kernels/flow_attention/kernels.inc"
+#include "kernels/flow_attention/fast_kernels.inc"
 };
 inline constexpr KernelRow<RmsNormFn> kRmsNormRows[] = {
 #include "kernels/rms_norm/kernels.inc"

@@ -1,4 +1,4 @@
-// aie::accum: the accumulators, and the conversions between them and vectors (ups widens, srs narrows).
+// aie::accum (accum.hpp): the accumulators, and the conversions between them and vectors (ups widens, srs narrows).
 #pragma once
 
 #include "kernels/aie_emulation/block_vector.h"

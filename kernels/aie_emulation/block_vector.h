@@ -1,4 +1,5 @@
-// aie::block_vector<bfp16ebs8, N>: N values in blocks of 8 that share an exponent; 9 bytes a block in memory.
+// aie::block_vector<bfp16ebs8, N> (block_vector.hpp): N values in blocks of 8 that share an exponent; 9 bytes a block
+// in memory.
 #pragma once
 
 #include "kernels/aie_emulation/vector.h"

@@ -1,5 +1,5 @@
-// aie::vector and aie::mask: lanes in an array, one a lane (sub-byte lanes too; they are packed only in memory and in
-// casts).
+// aie::vector and aie::mask (vector.hpp, mask.hpp): lanes in an array, one a lane (sub-byte lanes too; they are packed
+// only in memory and in casts).
 #pragma once
 
 #include <array>

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 from ..dequantize_q4nx.design import Dequantize
 from ..flow_attention.passes import FlowQkv, Span, passes_of
@@ -44,16 +45,34 @@ KINDS: dict[type[Plan], str] = {
 }
 
 
+class Spent(NamedTuple):
+    """Seconds of a launch.
+
+    Attributes:
+        array: From its first command to its last.
+        ddr: That its bytes take at DDR's rates.
+        cores: That a core of it is in kernels, on average.
+    """
+
+    array: float
+    ddr: float
+    cores: float
+
+
 @dataclass(frozen=True)
 class Prefill:
     """A prompt.
 
     Attributes:
         parts: Seconds by kind of launch; "dispatch" is what the host adds.
+        ddr: Seconds of all of it that DDR alone takes, whatever else goes on.
+        cores: Seconds that the cores are in kernels; both overlap, and neither is in `seconds` beside the parts.
         roofline: Seconds that the multiplications take if all tiles do nothing else.
     """
 
     parts: dict[str, float]
+    ddr: float
+    cores: float
     roofline: float
 
     @property
@@ -67,30 +86,37 @@ def prefill(shape: Gemma3Shape, tokens: int, times: hardware.Times = hardware.TI
     prompt = plan_prompt(shape, tokens)
     launches = [*prompt_launches(prompt), head_launch(prompt), handover_launch(prompt, tokens + 1)]
     parts = dict.fromkeys((*KINDS.values(), "dispatch"), 0.0)
+    ddr = cores = 0.0
     for launch in launches:
-        parts[KINDS[type(launch.plan)]] += launch_seconds(launch.plan, times)
+        spent = launch_times(launch.plan, times)
+        parts[KINDS[type(launch.plan)]] += spent.array
+        ddr += spent.ddr
+        cores += spent.cores
     parts["dispatch"] = DISPATCH_SECONDS + (len(launches) - 1) * STEP_SECONDS
     roofline = prefill_operations(shape, tokens) / (2 * MACS_PER_CYCLE * hardware.CLOCK)
-    return Prefill(parts, roofline)
+    return Prefill(parts, ddr, cores, roofline)
 
 
-def launch_seconds(plan: Plan, times: hardware.Times) -> float:
-    """The array's own time."""
+def launch_times(plan: Plan, times: hardware.Times) -> Spent:
+    """Of the array."""
     match plan:
         case Matmul() | Rows():
             return _by_blocks(plan, times)
         case Attention():
             return _by_passes(plan, times)
         case _:
-            return whole_seconds(plan, times)
+            return whole_times(plan, times)
 
 
 @cache
-def whole_seconds(plan: Plan, times: hardware.Times) -> float:
+def whole_times(plan: Plan, times: hardware.Times) -> Spent:
     """Of a launch that is simulated as it is."""
-    seconds = time_design(program_of(plan), kernels=kernel_costs(), times=times).seconds
-    assert seconds is not None
-    return seconds
+    run = time_design(program_of(plan), kernels=kernel_costs(), times=times)
+    assert run.seconds is not None
+    read, written = run.ddr_read / times.ddr_read, run.ddr_written / times.ddr_write
+    ddr = max(read, written, run.ddr_bytes / times.ddr) / hardware.CLOCK
+    busy = sum(run.core_busy.values()) / len(run.core_busy) if run.core_busy else 0.0
+    return Spent(run.seconds, ddr, busy * run.seconds)
 
 
 def affine(short: float, long: float, at_short: float, at_long: float, at: float) -> float:
@@ -99,32 +125,35 @@ def affine(short: float, long: float, at_short: float, at_long: float, at: float
     return short + slope * (at - at_short)
 
 
-def _by_blocks(plan: Matmul | Rows, times: hardware.Times) -> float:
+def _by_blocks(plan: Matmul | Rows, times: hardware.Times) -> Spent:
     if plan.rows <= LONG * BLOCK_M:
-        return whole_seconds(plan, times)
-    short, long = (whole_seconds(replace(plan, rows=blocks * BLOCK_M), times) for blocks in (SHORT, LONG))
-    return affine(short, long, SHORT, LONG, plan.rows / BLOCK_M)
+        return whole_times(plan, times)
+    runs = [whole_times(replace(plan, rows=blocks * BLOCK_M), times) for blocks in (SHORT, LONG)]
+    return Spent(*(affine(short, long, SHORT, LONG, plan.rows / BLOCK_M) for short, long in zip(*runs, strict=True)))
 
 
-def _by_passes(plan: Attention, times: hardware.Times) -> float:
+def _by_passes(plan: Attention, times: hardware.Times) -> Spent:
     keys = passes_of(plan.flow, plan.span).keys
     if len(keys) <= LONG:
-        return whole_seconds(plan, times)
-    launch, each, key = _pass_costs(plan.flow, times)
-    return launch + each * len(keys) + key * sum(last - first for first, last in keys)
+        return whole_times(plan, times)
+    total = sum(last - first for first, last in keys)
+    return Spent(*(launch + each * len(keys) + key * total for launch, each, key in _pass_costs(plan.flow, times)))
 
 
 @cache
-def _pass_costs(flow: FlowQkv, times: hardware.Times) -> tuple[float, float, float]:
-    """(seconds of a launch, of a pass, of a key of a pass), for all KV heads of the model."""
+def _pass_costs(flow: FlowQkv, times: hardware.Times) -> tuple[tuple[float, float, float], ...]:
+    """(a launch, a pass, a key of a pass), for all KV heads of the model, of each time of `Spent`."""
 
-    def run(start: int, passes: int) -> tuple[float, int]:
+    def run(start: int, passes: int) -> tuple[Spent, int]:
         span = Span(start, passes * flow.pass_positions)
         seen = passes_of(flow, span)
-        seconds = whole_seconds(Attention(flow, span, seen.rows), times)
-        return seconds, sum(last - first for first, last in seen.keys)
+        spent = whole_times(Attention(flow, span, seen.rows), times)
+        return spent, sum(last - first for first, last in seen.keys)
 
     (near, seen), (far, _), (longer, seen_longer) = run(NEAR, SHORT), run(FAR, SHORT), run(NEAR, LONG)
-    key = (far - near) / (SHORT * (FAR - NEAR))
-    each = (longer - near - key * (seen_longer - seen)) / (LONG - SHORT)
-    return near - SHORT * each - key * seen, each, key
+    costs = []
+    for at_near, at_far, at_longer in zip(near, far, longer, strict=True):
+        key = (at_far - at_near) / (SHORT * (FAR - NEAR))
+        each = (at_longer - at_near - key * (seen_longer - seen)) / (LONG - SHORT)
+        costs.append((at_near - SHORT * each - key * seen, each, key))
+    return tuple(costs)

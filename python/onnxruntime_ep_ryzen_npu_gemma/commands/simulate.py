@@ -117,6 +117,8 @@ def _prefill_row(shape: Gemma3Shape, context: int, prompt: Prefill) -> dict[str,
         "paper_igpu": paper.measured(paper.TTFT, shape.name, "igpu", context),
         "paper_cpu": paper.measured(paper.TTFT, shape.name, "cpu", context),
         "seconds_of": prompt.parts,
+        "ddr_seconds": prompt.ddr,
+        "cores_seconds": prompt.cores,
     }
 
 
@@ -145,6 +147,9 @@ def _text(result: dict[str, Any], array: str) -> str:
                 str(row["context"]),
                 figure(p["seconds"]),
                 figure(p["tokens_per_second"]),
+                figure(p["ddr_seconds"]),
+                figure(p["cores_seconds"]),
+                figure(p["roofline_seconds"]),
                 figure(p["paper_npu"]),
                 "-" if p["paper_npu"] is None else ratio(p["paper_npu"], p["seconds"]),
             ]
@@ -155,17 +160,17 @@ def _text(result: dict[str, Any], array: str) -> str:
     everything = frozenset(["context", *names])
     rate = result["ddr_read_bytes_per_second"] / 1e9
     header = ["context", "tokens/s", "of roofline", "at 47 GB/s", "paper", "ratio"]
+    prompt_header = ["context", "seconds", "tokens/s", "DDR", "cores", "roofline", "paper", "ratio"]
     return "\n".join(
         [
-            f"Gemma3 {result['model']} on XDNA2: {result['clock_hertz'] / 1e9:g} GHz, DDR reads {rate:g} GB/s.",
+            f"Gemma3 {result['model']} on XDNA2: {result['clock_hertz'] / 1e9:g} GHz, DDR reads {rate:.4g} GB/s.",
             "Predicted by a time model; nothing here was measured.",
             "",
             "Decode",
             table(header, decode, frozenset(header)),
             "",
-            "Prefill, seconds to the first token",
-            table(["context", "seconds", "tokens/s", "paper", "ratio"], prompts,
-                  frozenset(["context", "seconds", "tokens/s", "paper", "ratio"])),
+            "Prefill, seconds to the first token; DDR alone, the cores alone, all tiles multiplying (roofline)",
+            table(prompt_header, prompts, frozenset(prompt_header)),
             "",
             "Where the time goes, milliseconds",
             table(["context", *names], spent, everything),

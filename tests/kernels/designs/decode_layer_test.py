@@ -15,6 +15,7 @@ from kernels.decode_layer.plan import BLOCK_ROWS, KV_ROWS, PER_KIND
 from kernels.decode_layer.token import Token, blocks_of, channel_blocks, parameters
 from kernels.gemma3_shapes import GEMMA3_1B, GEMMA3_4B, GEMMA3_270M, SHAPES, Gemma3Shape
 from kernels.matmul_nbits.packing import STRIP_ROWS, UNITS_PER_OBJECT
+from kernels.sim import lower
 from tests.kernels.designs.configuration import configuration
 from tests.kernels.designs.decode_token import HEAD, cache_of, run_token
 from tests.kernels.designs.gemma3_reference import decode, random_model, to_bf16
@@ -77,6 +78,21 @@ def test_the_shares_cover_every_unit_once(shape: Gemma3Shape) -> None:
         assert plan.objects(tile) == plan.objects(tile + 1), "a channel's tiles take the same number of objects"
     moved = sum(sum(plan.objects(tile)) for tile in range(plans.TILES)) * plans.OBJECT
     assert moved < 1.01 * shape.layer_weights * 0.625
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_all_32_tiles_take_weights_from_both_channels_of_every_column(shape: Gemma3Shape) -> None:
+    program = lower(decode_layer(plans.make_plan(shape), Token(100, 1024)))
+    sent: dict[tuple[int, int], int] = {}
+    for transfer in program.transfers:
+        channel = transfer.channel
+        if channel.direction == "MM2S":
+            key = (channel.place.col, channel.index)
+            sent[key] = sent.get(key, 0) + transfer.repeat * transfer.pattern.nbytes
+    assert sorted(sent) == [(column, index) for column in range(8) for index in range(2)]
+    assert 16 * max(sent.values()) < 1.1 * sum(sent.values()), "no channel carries much more than the mean"
+    fed = {sink.place for stream in program.streams for sink in stream.sinks if sink.fifo.startswith("stream")}
+    assert len({place for place in fed if place.kind == "core"}) == 32
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

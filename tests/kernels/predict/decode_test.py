@@ -29,7 +29,9 @@ def test_a_token_takes_at_most_a_tenth_more_than_its_bytes(steps: dict[tuple[str
         assert step.roofline <= step.ddr_seconds <= step.seconds - step.host, (name, context)
 
 
-@pytest.mark.parametrize(("name", "context", "goal"), [("1b", 1024, 1.5), ("1b", 32768, 2.0), ("4b", 32768, 1.0)])
+@pytest.mark.parametrize(
+    ("name", "context", "goal"), [("1b", 1024, 1.5), ("1b", 32768, 2.0), ("4b", 1024, 1.0), ("4b", 32768, 1.0)]
+)
 def test_it_is_faster_than_the_paper(
     steps: dict[tuple[str, int], DecodeStep], name: str, context: int, goal: float
 ) -> None:
@@ -38,10 +40,11 @@ def test_it_is_faster_than_the_paper(
     assert 1 / steps[name, context].seconds >= goal * measured
 
 
-def test_at_the_papers_own_bandwidth_4b_is_at_its_roofline() -> None:
-    """47 GB/s is where 18.2 tokens/s of 2.57 GB come from: nothing can be faster there; ours has 99 % of it."""
-    step = decode_step(SHAPES["4b"], 1024, AT_PAPER)
-    assert step.roofline / step.seconds > 0.985
+@pytest.mark.parametrize(("name", "context"), [("1b", 1024), ("1b", 32768), ("4b", 1024), ("4b", 32768)])
+def test_at_the_papers_own_bandwidth_it_is_at_the_roofline(name: str, context: int) -> None:
+    """47 GB/s is where the paper's 18.2 tokens/s of 2.57 GB (4B) come from: nothing can be faster there."""
+    step = decode_step(SHAPES[name], context, AT_PAPER)
+    assert step.roofline / step.seconds > 0.98
 
 
 def test_a_slower_memory_makes_a_slower_token(steps: dict[tuple[str, int], DecodeStep]) -> None:

@@ -32,6 +32,7 @@ def test_json_of_a_converted_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0.9 < decode["tokens_per_second"] / decode["roofline_tokens_per_second"] < 1
     assert sum(decode["seconds_of"].values()) == pytest.approx(decode["seconds"])
     assert sum(prompt["seconds_of"].values()) == pytest.approx(prompt["seconds"])
+    assert prompt["roofline_seconds"] < prompt["cores_seconds"] < prompt["ddr_seconds"] < prompt["seconds"]
     assert decode["paper_npu"] is None, "the paper has no 270M"
     assert len(result["array"]) == 48
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,3 +49,31 @@ def test_a_pipeline_is_not_rewound(folders: dict[str, Path]) -> None:
     generator = make(generating.open_on_ep(folders["split"]), IDS[:10], max_length=100)
     with pytest.raises(RuntimeError, match="RewindTo is currently not supported"):
         generator.rewind_to(5)
+
+
+_RESIDENT_BYTES = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from tests.genai import generating
+model = generating.open_on_ep(Path(sys.argv[1]))
+generator = generating.make(model, np.arange(1000, 1100, dtype=np.int32), max_length=200)
+generating.greedy(generator, 8)
+print(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize())
+"""
+
+
+@pytest.mark.slow
+def test_both_stages_have_one_copy_of_the_weights(demo_gguf: Path, tmp_path: Path) -> None:
+    """The real model's, in processes of their own, after a prompt and some single tokens."""
+    sizes = []
+    for name, options in (("whole", []), ("split", ["--split"])):
+        assert main(["convert", str(demo_gguf), str(tmp_path / name), *options]) == 0
+        command = [sys.executable, "-c", _RESIDENT_BYTES, str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+        assert done.returncode == 0, done.stderr
+        sizes.append(int(done.stdout))
+    whole, split = sizes
+    weights = (tmp_path / "split" / "model.onnx.data").stat().st_size
+    print("resident bytes", whole, split, "weights", weights)
+    assert split - whole < weights / 4

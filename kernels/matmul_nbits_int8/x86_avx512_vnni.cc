@@ -1,5 +1,9 @@
 // A tile of y, 1..6 rows x 16 or 32 columns, keeps its sums in registers over the whole depth, so one engine serves
 // decode and prefill. With two strips an activation that is loaded meets two weights.
+//
+// A group takes 8 vpdpbusd and 3 fp32 multiply-adds (two scales and the minimum) of the same two units of a Zen 5 core:
+// 8 / 11 of the peak of vpdpbusd is the most, and 70 of these 73 % are measured. Unpacking the nibbles once for all
+// rows, tiles of 12 x 16 and prefetching y gain nothing.
 #include "kernels/matmul_nbits/x86_avx512_vnni.h"
 
 #include <algorithm>

@@ -4,7 +4,8 @@
 
 Takes the times from the provider's option `profile`; bandwidth and peak rates are measured before and after, see
 tests.bench.roofline, and the mean is taken. A part's roofline is the longer of the times for its bytes and for its
-operations. Bytes: weights, keys and values; activations, which stay in the processor's caches, are not counted.
+operations. Bytes: weights, keys and values; activations, which stay in the processor's caches, are not counted. What
+onnxruntime and Python add to a run is not in the profile.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import re
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from tests.bench.roofline import markdown_table, measure_machine
 __all__ = ["Part", "parts_of"]
 
 _ROOT = Path(__file__).parents[2]
-_WARM_UP, _RUNS = 3, 15
+_WARM_UP, _RUNS = 3, 21
 _PROJECTIONS = {"q_proj": "q, k, v", "gate_proj": "gate, up", "o_proj": "o", "down_proj": "down"}
 
 
@@ -47,29 +47,25 @@ class Part:
     operations: int
 
 
-def parts_of(events: Iterable[Mapping[str, Any]], walls: list[float]) -> list[Part]:
-    """Adds up the events of some runs by kind, and what of each run's time (`walls`) no event has."""
+def parts_of(events: Iterable[Mapping[str, Any]]) -> list[Part]:
+    """Adds up the events of some equal runs by kind, and what of a run no launch has."""
     runs: list[dict[str, list[Mapping[str, Any]]]] = []
-    inside: list[float] = []
+    whole: list[float] = []
     for event in events:
         if event["cat"] == "run":
             runs.append({})
-            inside.append(event["dur"] * 1e-6)
+            whole.append(event["dur"] * 1e-6)
         else:
             runs[-1].setdefault(_kind(event), []).append(event)
-    if len(runs) != len(walls):
-        raise ValueError(f"{len(runs)} runs in the profile, {len(walls)} were made")
     parts = []
     for kind, first in runs[-1].items():
         seconds = [sum(e["dur"] for e in run[kind]) * 1e-6 for run in runs]
         amounts = [sum(e["args"][what] for e in first) for what in ("bytes", "operations")]
         parts.append(Part(kind, len(first), statistics.median(seconds), *amounts))
     parts.sort(key=lambda part: -part.seconds)
-    between = [whole - sum(e["dur"] for es in run.values() for e in es) * 1e-6
-               for run, whole in zip(runs, inside, strict=True)]  # fmt: skip
-    outside = statistics.median(walls) - statistics.median(inside)
-    return [*parts, Part("between launches", 1, statistics.median(between), 0, 0),
-            Part("onnxruntime, Python", 1, outside, 0, 0)]  # fmt: skip
+    launches = [sum(e["dur"] for events in run.values() for e in events) * 1e-6 for run in runs]
+    between = statistics.median(all_ - part for all_, part in zip(whole, launches, strict=True))
+    return [*parts, Part("between launches", 0, between, 0, 0)]
 
 
 def _kind(event: Mapping[str, Any]) -> str:
@@ -80,27 +76,19 @@ def _kind(event: Mapping[str, Any]) -> str:
     return next((name for matrix, name in _PROJECTIONS.items() if matrix in last), last.removeprefix("model."))
 
 
-def _profile(folder: ModelFolder, accuracy: str, threads: int, run: Callable[[Decoder], float]) -> list[Part]:
-    """`run` gives the seconds of its last run. Whole runs are timed in a session that writes no profile, afterwards."""
+def _profile(folder: ModelFolder, accuracy: str, threads: int, run: Callable[[Decoder], object]) -> list[Part]:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "profile.json"
-        decoders = []
-        for profile in ({"profile": path}, {}):
-            options = ryzen.session_options(device="host", strict=True, accuracy=accuracy, **profile)
-            options.intra_op_num_threads = threads
-            session = ort.InferenceSession(folder.model_path, options)
-            decoders.append(Decoder(session, folder.context_length, folder.windows))
-        walls = [[run(decoder) for _ in range(_WARM_UP + _RUNS)] for decoder in decoders][1][_WARM_UP:]
-        del session, decoders  # the file is complete
+        options = ryzen.session_options(device="host", strict=True, accuracy=accuracy, profile=path)
+        options.intra_op_num_threads = threads
+        session = ort.InferenceSession(folder.model_path, options)
+        decoder = Decoder(session, folder.context_length, folder.windows)
+        for _ in range(_WARM_UP + _RUNS):
+            run(decoder)
+        del session, decoder  # the file is complete
         events = json.loads(path.read_text(encoding="utf-8"))
     starts = [i for i, event in enumerate(events) if event["cat"] == "run"]
-    return parts_of(events[starts[-_RUNS] :], walls)
-
-
-def _seconds(decoder: Decoder, ids: list[int]) -> float:
-    start = time.perf_counter()
-    decoder.forward(ids)
-    return time.perf_counter() - start
+    return parts_of(events[starts[-_RUNS] :])
 
 
 def _rows(parts: list[Part], rates: Mapping[str, float], peak_of: Callable[[Part], float]) -> list[tuple[str, ...]]:
@@ -112,7 +100,7 @@ def _rows(parts: list[Part], rates: Mapping[str, float], peak_of: Callable[[Part
         rows.append(
             (
                 part.name,
-                str(part.launches),
+                str(part.launches or ""),
                 f"{part.seconds * 1e3:.3f}",
                 f"{part.seconds / total:.1%}",
                 f"{part.bytes / 1e6:.1f}" if part.bytes else "",
@@ -123,7 +111,7 @@ def _rows(parts: list[Part], rates: Mapping[str, float], peak_of: Callable[[Part
             )
         )
     bytes_, operations = sum(part.bytes for part in parts), sum(part.operations for part in parts)
-    rows.append(("all", str(sum(part.launches for part in parts) - 2), f"{total * 1e3:.3f}", "", f"{bytes_ / 1e6:.1f}",
+    rows.append(("all", str(sum(part.launches for part in parts)), f"{total * 1e3:.3f}", "", f"{bytes_ / 1e6:.1f}",
                  f"{bytes_ / total / 1e9:.1f}", f"{operations / 1e9:.2f}", f"{operations / total / 1e9:.0f}",
                  f"{best_total / total:.0%}"))  # fmt: skip
     return rows
@@ -142,14 +130,14 @@ def main() -> int:
     folder = open_model_folder(args.model)
     ids = np.random.default_rng(0).integers(1000, 200_000, max(args.prompt, args.context)).tolist()
 
-    def prompt(decoder: Decoder) -> float:
+    def prompt(decoder: Decoder) -> None:
         decoder.reset()
-        return _seconds(decoder, ids[: args.prompt])
+        decoder.forward(ids[: args.prompt])
 
-    def step(decoder: Decoder) -> float:
+    def step(decoder: Decoder) -> None:
         if decoder.length == 0:
             decoder.prefill(ids[: args.context])
-        return _seconds(decoder, ids[:1])
+        decoder.forward(ids[:1])
 
     results: dict[str, list[Part]] = {}
     before = measure_machine(args.program, args.threads)

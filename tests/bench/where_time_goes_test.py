@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.bench.where_time_goes import parts_of
 
 
@@ -20,16 +18,10 @@ def run(microseconds: float, *launches: dict[str, Any]) -> list[dict[str, Any]]:
 def test_kinds_are_added_up_and_what_is_left_is_told() -> None:
     down = [launch(f"model.layers.{i}.mlp.down_proj", "product", 10 + i, 5) for i in range(2)]
     norm = launch("model.layers.0.input_layernorm", "norm", 1)
-    parts = parts_of([*run(30, *down, norm), *run(34, *down, norm)], [32e-6, 35e-6])
+    parts = parts_of([*run(30, *down, norm), *run(34, *down, norm)])
     found = {part.name: (part.launches, round(part.seconds * 1e6, 6), part.bytes, part.operations) for part in parts}
     assert found == {
         "down": (2, 21, 16, 10),
         "norm": (1, 1, 8, 0),
-        "between launches": (1, 10, 0, 0),  # of 8 and 12
-        "onnxruntime, Python": (1, 1.5, 0, 0),  # of 2 and 1
+        "between launches": (0, 10, 0, 0),  # of 8 and 12
     }
-
-
-def test_a_profile_of_other_runs_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 runs in the profile, 2 were made"):
-        parts_of(run(30), [1e-6, 2e-6])

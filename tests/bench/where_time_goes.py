@@ -47,6 +47,9 @@ class Part:
     operations: int
 
 
+Peak = Callable[[Part], float]  # operations a second that the machine could do of it
+
+
 def parts_of(events: Iterable[Mapping[str, Any]]) -> list[Part]:
     """Adds up the events of some equal runs by kind, and what of a run no launch has."""
     runs: list[dict[str, list[Mapping[str, Any]]]] = []
@@ -91,30 +94,29 @@ def _profile(folder: ModelFolder, accuracy: str, threads: int, run: Callable[[De
     return parts_of(events[starts[-_RUNS] :])
 
 
-def _rows(parts: list[Part], rates: Mapping[str, float], peak_of: Callable[[Part], float]) -> list[tuple[str, ...]]:
-    total = sum(part.seconds for part in parts)
-    rows, best_total = [], 0.0
-    for part in parts:
-        best = max(part.bytes / rates["ReadBandwidth"], part.operations / peak_of(part))
-        best_total += best
-        rows.append(
-            (
-                part.name,
-                str(part.launches or ""),
-                f"{part.seconds * 1e3:.3f}",
-                f"{part.seconds / total:.1%}",
-                f"{part.bytes / 1e6:.1f}" if part.bytes else "",
-                f"{part.bytes / part.seconds / 1e9:.1f}" if part.bytes else "",
-                f"{part.operations / 1e9:.2f}" if part.operations else "",
-                f"{part.operations / part.seconds / 1e9:.0f}" if part.operations else "",
-                f"{best / part.seconds:.0%}" if best else "",
+def _table(columns: Mapping[str, list[Part]], bandwidth: float, peaks: Mapping[str, Peak], *, by_bytes: bool) -> str:
+    """One row a part, for each column's parts: ms, share, GB/s or Gop/s, and how much of the roofline that is."""
+    names = {part.name: part.launches for parts in columns.values() for part in parts}
+    rows = [[name, str(launches or "")] for name, launches in names.items()]
+    rows.append(["all", str(sum(names.values()))])
+    header = ["", "launches"]
+    for column, parts in columns.items():
+        header += [f"{column}, ms", "share", "GB/s" if by_bytes else "Gop/s", "of the roofline"]
+        total = sum(part.seconds for part in parts)
+        amounts = {
+            part.name: (
+                part.seconds,
+                part.bytes if by_bytes else part.operations,
+                max(part.bytes / bandwidth, part.operations / peaks[column](part)),
             )
-        )
-    bytes_, operations = sum(part.bytes for part in parts), sum(part.operations for part in parts)
-    rows.append(("all", str(sum(part.launches for part in parts)), f"{total * 1e3:.3f}", "", f"{bytes_ / 1e6:.1f}",
-                 f"{bytes_ / total / 1e9:.1f}", f"{operations / 1e9:.2f}", f"{operations / total / 1e9:.0f}",
-                 f"{best_total / total:.0%}"))  # fmt: skip
-    return rows
+            for part in parts
+        }
+        amounts["all"] = tuple(sum(values) for values in zip(*amounts.values(), strict=True))  # fmt: skip
+        for row in rows:
+            seconds, amount, best = amounts.get(row[0], (0, 0, 0))
+            row += [f"{seconds * 1e3:.3f}", f"{seconds / total:.1%}"] if seconds else ["", ""]
+            row += [f"{amount / seconds / 1e9:.{by_bytes:d}f}", f"{best / seconds:.0%}"] if best else ["", ""]
+    return markdown_table(tuple(header), [tuple(row) for row in rows])
 
 
 def main() -> int:
@@ -139,32 +141,37 @@ def main() -> int:
             decoder.prefill(ids[: args.context])
         decoder.forward(ids[:1])
 
-    results: dict[str, list[Part]] = {}
+    tokens, prompts = {}, {}
     before = measure_machine(args.program, args.threads)
     for accuracy in args.accuracy:
-        results[f"A token after {args.context}, {accuracy}"] = _profile(folder, accuracy, args.threads, step)
-        results[f"A prompt of {args.prompt}, {accuracy}"] = _profile(folder, accuracy, args.threads, prompt)
+        tokens[accuracy] = _profile(folder, accuracy, args.threads, step)
+        prompts[accuracy] = _profile(folder, accuracy, args.threads, prompt)
     after = measure_machine(args.program, args.threads)
     rates = {name: (before[name] + after[name]) / 2 for name in before}
     floating = max(rate for name, rate in rates.items() if "fp32" in name)
     integer = max(rate for name, rate in rates.items() if "int8" in name or "vnni" in name)
-    half = max((rate for name, rate in rates.items() if "bf16" in name), default=floating)
+    half = max(rate for name, rate in rates.items() if "bf16" in name or "fp32" in name)
     if args.json:
-        print(json.dumps({"machine": rates, **{k: [vars(part) for part in v] for k, v in results.items()}}))
+        results = {"token": tokens, "prompt": prompts}
+        plain = {k: {a: [vars(part) for part in parts] for a, parts in v.items()} for k, v in results.items()}
+        print(json.dumps({"machine": rates} | plain))
         return 0
-    shown = ", ".join(f"{name} {rate / 1e9:.1f}" for name, rate in rates.items())
-    print(f"G a second, mean of before and after: {shown}")
-    for name, parts in results.items():
-        fast, attends = name.endswith("fast"), half if name.startswith("A prompt") else floating
 
-        def peak_of(part: Part, fast: bool = fast, attends: float = attends) -> float:
-            if not fast:
-                return floating
-            return attends if part.name == "attention" else integer
+    def exact(part: Part) -> float:
+        return floating
 
-        header = ("", "launches", "ms", "share", "MB", "GB/s", "Gop", "Gop/s", "of the roofline")
-        print(f"\n{name}\n")
-        print(markdown_table(header, _rows(parts, rates, peak_of)))
+    def fast_token(part: Part) -> float:
+        return floating if part.name == "attention" else integer
+
+    def fast_prompt(part: Part) -> float:
+        return half if part.name == "attention" else integer
+
+    print("Giga a second, mean of before and after: ", end="")
+    print(", ".join(f"{name} {rate / 1e9:.1f}" for name, rate in rates.items()))
+    print(f"\nA token after {args.context} others\n")
+    print(_table(tokens, rates["ReadBandwidth"], {"exact": exact, "fast": fast_token}, by_bytes=True))
+    print(f"\nA prompt of {args.prompt}\n")
+    print(_table(prompts, rates["ReadBandwidth"], {"exact": exact, "fast": fast_prompt}, by_bytes=False))
     return 0
 
 

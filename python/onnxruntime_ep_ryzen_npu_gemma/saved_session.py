@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .chat_template import Message
     from .decoder import Decoder
 
-__all__ = ["SavedSession", "load_session", "model_hash", "save_session"]
+__all__ = ["SavedSession", "check_can_save", "load_session", "model_hash", "save_session"]
 
 _MAGIC = b"ryzen-npu-gemma session 1\n"
 _DTYPES: dict[str, np.dtype] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
@@ -58,6 +58,24 @@ def model_hash(folder: Path) -> str:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def check_can_save(path: Path) -> None:
+    """Refuses a place that takes no file before the work is done that the file is to hold.
+
+    Raises:
+        Problem: it is a folder, or its folder is missing or not writable.
+    """
+    folder = path.parent
+    if path.is_dir():
+        found, do = "a folder", "give the name of a file in it"
+    elif not folder.is_dir():
+        found, do = f"no folder {folder}", "make the folder, or save elsewhere"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        found, do = f"no permission to write in {folder}", "save elsewhere"
+    else:
+        return
+    raise Problem("the session cannot be saved there", path, found, do)
 
 
 def save_session(path: Path, session: SavedSession, decoder: Decoder, model: str) -> None:

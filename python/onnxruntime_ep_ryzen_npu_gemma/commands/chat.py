@@ -58,13 +58,21 @@ def main(args: argparse.Namespace) -> int:
     from onnxruntime_ep_ryzen_npu_gemma.conversation import Conversation
     from onnxruntime_ep_ryzen_npu_gemma.decoder import Decoder
     from onnxruntime_ep_ryzen_npu_gemma.model_folder import open_model_folder
-    from onnxruntime_ep_ryzen_npu_gemma.saved_session import SavedSession, load_session, model_hash, save_session
+    from onnxruntime_ep_ryzen_npu_gemma.saved_session import (
+        SavedSession,
+        check_can_save,
+        load_session,
+        model_hash,
+        save_session,
+    )
     from onnxruntime_ep_ryzen_npu_gemma.session import open_session
 
     if args.n < 1:
         raise Problem("there is nothing to generate", "-n", args.n, "give 1 or more")
     if args.system is not None and args.load_session:
         raise Problem("a saved session has a start of its own", "--system", args.system[:80], "leave one of them out")
+    if args.save_session:
+        check_can_save(args.save_session)
     sampler = Sampler(sampling(args))
     folder = open_model_folder(args.model)
     check_context(args.context, folder.context_length)

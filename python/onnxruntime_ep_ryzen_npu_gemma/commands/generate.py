@@ -56,12 +56,20 @@ def main(args: argparse.Namespace) -> int:
     from onnxruntime_ep_ryzen_npu_gemma.generation import Generation
     from onnxruntime_ep_ryzen_npu_gemma.model_folder import open_model_folder
     from onnxruntime_ep_ryzen_npu_gemma.prompt import encode_plain, encode_prompt
-    from onnxruntime_ep_ryzen_npu_gemma.saved_session import SavedSession, load_session, model_hash, save_session
+    from onnxruntime_ep_ryzen_npu_gemma.saved_session import (
+        SavedSession,
+        check_can_save,
+        load_session,
+        model_hash,
+        save_session,
+    )
     from onnxruntime_ep_ryzen_npu_gemma.session import open_session
     from onnxruntime_ep_ryzen_npu_gemma.streaming import TextStream
 
     if args.n < (least := 0 if args.save_session else 1):
         raise Problem("there is nothing to generate", "-n", args.n, f"give {least} or more")
+    if args.save_session:
+        check_can_save(args.save_session)
     sampler = Sampler(sampling(args))
     start = time.perf_counter()
     folder = open_model_folder(args.model)

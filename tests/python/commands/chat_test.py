@@ -111,6 +111,8 @@ def test_a_full_context_is_said_and_the_chat_can_be_left(chat: Chat) -> None:
         (("--context", "0"), "the model cannot have this context"),
         (("--system", "x", "--load-session", "none"), "a saved session has a start of its own"),
         (("--load-session", "none"), "the saved session cannot be read"),
+        (("--save-session", "none/chat.kv"), "the session cannot be saved there"),
+        (("--save-session", "."), "the session cannot be saved there"),
     ],
 )
 def test_bad_values_are_refused(chat: Chat, arguments: tuple[str, ...], what: str) -> None:

@@ -120,6 +120,7 @@ def test_a_prompt_past_the_window_and_of_several_chunks_runs(generate_json):
         (("--temperature", "nan"), "a", "this sampling value is out of range", "nan"),
         (("--top-p", "-1"), "a", "this sampling value is out of range", "-1.0"),
         (("--threads", "0"), "a", "no thread could work", "0"),
+        (("--save-session", "none/x.kv"), "a", "the session cannot be saved there", "no folder none"),
         ((), "a\udcff", "this text is not valid Unicode", r"'\udcff'"),
     ],
 )

@@ -10,6 +10,8 @@ import onnxruntime_genai as og
 
 import onnxruntime_ep_ryzen_npu_gemma as ryzen
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 og.register_execution_provider_library(ryzen.get_ep_name(), ryzen.get_library_path())
 
 model = og.Model(sys.argv[1])

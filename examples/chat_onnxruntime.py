@@ -14,6 +14,8 @@ from tokenizers import Tokenizer
 import onnxruntime_ep_ryzen_npu_gemma as ryzen
 
 ROWS = 4096  # tokens that the cache holds
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 folder = sys.argv[1]
 ryzen.register()
 session = ort.InferenceSession(f"{folder}/model.onnx", providers=["RyzenNPUGemmaEP"])

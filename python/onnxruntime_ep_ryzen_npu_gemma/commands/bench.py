@@ -143,7 +143,7 @@ def _run(decoder: Decoder, kind: str, depth: int, tokens: int, reps: int) -> _Te
 
 
 def _text(result: dict[str, Any], tests: list[_Test]) -> str:
-    """llama-bench's table, then one line a depth: context, time to first token, prefill, decode."""
+    """llama-bench's table, then one line a depth and prompt: context, time to first token, prefill, decode."""
     from onnxruntime_ep_ryzen_npu_gemma.console import count, table
 
     machine = result["machine"]
@@ -172,11 +172,11 @@ def _by_context(tests: list[_Test]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for depth in dict.fromkeys(test.depth for test in tests):
         here = [test for test in tests if test.depth == depth]
-        prefill = next((test for test in here if test.name.startswith("pp")), None)
         decode = next((test for test in here if test.name.startswith("tg")), None)
-        speeds = [f"{statistics.mean(test.speeds):.1f} t/s" if test else "-" for test in (prefill, decode)]
-        first = "-"
-        if prefill:  # the first token comes after the whole context
-            first = f"{statistics.mean(prefill.depth_seconds) + statistics.mean(prefill.seconds):.2f} s"
-        rows.append((str(depth + (prefill.tokens if prefill else 0)), first, *speeds))
+        for prefill in [test for test in here if test.name.startswith("pp")] or [None]:
+            speeds = [f"{statistics.mean(test.speeds):.1f} t/s" if test else "-" for test in (prefill, decode)]
+            first = "-"
+            if prefill:  # the first token comes after the whole context
+                first = f"{statistics.mean(prefill.depth_seconds) + statistics.mean(prefill.seconds):.2f} s"
+            rows.append((str(depth + (prefill.tokens if prefill else 0)), first, *speeds))
     return rows

@@ -32,17 +32,19 @@ def test_json_has_every_run(tiny_model_folder: Path, capsys: pytest.CaptureFixtu
 
 
 def test_text_has_both_tables(tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", str(tiny_model_folder), "-p", "8", "-n", "2", "-d", "0,16", "--reps", "1"]) == 0
+    assert cli.main(["bench", str(tiny_model_folder), "-p", "8,12", "-n", "2", "-d", "0,16", "--reps", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["model", "size", "params", "backend", "threads", "test", "t/s"]
-    assert [line.split("auto")[1].split("  ")[1].strip() for line in lines[1:5]] == [
+    assert [line.split("auto")[1].split("  ")[1].strip() for line in lines[1:7]] == [
         "pp8",
+        "pp12",
         "tg2",
         "pp8 @ d16",
+        "pp12 @ d16",
         "tg2 @ d16",
     ]
-    assert lines[6].split() == ["Context", "TTFT", "Prefill", "Decode"]
-    assert [line.split()[0] for line in lines[7:9]] == ["8", "24"]
+    assert lines[8].split() == ["Context", "TTFT", "Prefill", "Decode"]
+    assert [line.split()[0] for line in lines[9:13]] == ["8", "12", "24", "28"]
 
 
 @pytest.mark.parametrize(

@@ -25,5 +25,6 @@ def ort_problem(what: str, where: object, error: Exception) -> Problem:
         error: the exception.
     """
     reason = _BEFORE_REASON.split(str(error))[-1].strip() or type(error).__name__
-    do = "if this is not about an option, the model may be damaged: make it again with `convert --force`"
+    about_option = "option ep." in reason
+    do = "change that option" if about_option else "the model may be damaged: make it again with `convert --force`"
     return Problem(what, where, reason.splitlines()[0], do)

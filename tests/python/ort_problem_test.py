@@ -28,3 +28,14 @@ from onnxruntime_ep_ryzen_npu_gemma.ort_problem import ort_problem
 def test_the_reason_is_the_innermost_text(message, reason):
     problem = ort_problem("could not", "model.onnx", RuntimeError(message))
     assert (problem.what, problem.where, problem.found) == ("could not", "model.onnx", reason)
+
+
+@pytest.mark.parametrize(
+    ("message", "do"),
+    [
+        ("RyzenNPUGemmaEP: option ep.ryzennpugemmaep.device=npu: no NPU", "change that option"),
+        ("no such type", "the model may be damaged: make it again with `convert --force`"),
+    ],
+)
+def test_what_to_do_depends_on_what_was_refused(message, do):
+    assert ort_problem("could not", "model.onnx", RuntimeError(message)).do == do

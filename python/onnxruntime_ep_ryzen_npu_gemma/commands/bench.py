@@ -173,7 +173,8 @@ def _by_context(tests: list[_Test]) -> list[tuple[str, ...]]:
     for depth in dict.fromkeys(test.depth for test in tests):
         here = [test for test in tests if test.depth == depth]
         decode = next((test for test in here if test.name.startswith("tg")), None)
-        for prefill in [test for test in here if test.name.startswith("pp")] or [None]:
+        prefills: list[_Test | None] = [test for test in here if test.name.startswith("pp")]
+        for prefill in prefills or [None]:
             speeds = [f"{statistics.mean(test.speeds):.1f} t/s" if test else "-" for test in (prefill, decode)]
             first = "-"
             if prefill:  # the first token comes after the whole context

@@ -1,4 +1,4 @@
-// aie::accum (accum.hpp): the accumulators, and the conversions between them and vectors (ups widens, srs narrows).
+// aie::accum: the accumulators, and the conversions between them and vectors (ups widens, srs narrows).
 #pragma once
 
 #include "kernels/aie_emulation/block_vector.h"
@@ -6,9 +6,11 @@
 
 namespace aie {
 
+// AIE API, Basic Types (Accumulator): elements of a class (integer, floating point) and at least so many bits.
 template <class Tag, unsigned N>
 class accum {
  public:
+  // AIE API, aie::accum: the tag, elements, bits an element and in all.
   using value_type = Tag;
   using lane_type = typename aie_emulation::AccumLane<Tag>::type;
   static constexpr bool kFloat = std::is_same_v<Tag, accfloat>;
@@ -17,6 +19,8 @@ class accum {
   static constexpr unsigned bits() { return N * accum_bits(); }
   static constexpr bool is_floating_point() { return kFloat; }
 
+  // AIE API, aie::accum: the default's contents are "undefined" (zero here); from a vector with an upshift; assigned
+  // from a vector, "no upshift is applied".
   accum() = default;
   template <class T>
   explicit accum(const vector<T, N>& v, int shift = 0) {
@@ -28,8 +32,10 @@ class accum {
     return *this;
   }
 
-  // ups. fp32 lanes are the bits of an fp32 vector, so they enter (also an acc32) unchanged and free; bf16 widens
-  // exactly. Integers are shifted up by `shift`.
+  // AIE API, aie::accum, from_vector: the values "after applying the requested upshift" (ups), which is "ignored for
+  // floating-point types"; from_vector_sign says if they are signed. What is shifted out of the accumulator is not
+  // documented: assumed lost. bf16 widens exactly. 32-bit lanes enter a 32-bit accumulator as they are, and free;
+  // accum.hpp requires a shift of 0 there.
   template <class T>
   void from_vector(const vector<T, N>& v, int shift = 0) {
     from_vector_sign(v, v.is_signed(), shift);
@@ -38,6 +44,8 @@ class accum {
   void from_vector_sign(const vector<T, N>& v, bool v_sign, int shift = 0) {
     if constexpr (std::is_same_v<T, float> || (std::is_same_v<T, int32> && std::is_same_v<Tag, acc32>)) {
       static_assert(sizeof(lane_type) == 4, "32-bit lanes enter a 32-bit accumulator");
+      if constexpr (!kFloat)
+        aie_emulation::Require(shift == 0, "32-bit lanes enter a 32-bit accumulator without a shift");
       for (unsigned i = 0; i < N; ++i) lanes[i] = std::bit_cast<lane_type>(v.lanes[i]);
       return;
     } else if constexpr (std::is_same_v<T, bfloat16>) {
@@ -57,7 +65,9 @@ class accum {
     if (v.origin != aie_emulation::Origin::kLoaded)
       aie_emulation::CountMove(aie_emulation::Issues(bits(), aie_emulation::kBits<T> == 8 ? 2048 : 1024));
   }
-  // bfp16 widens by a multiplication with the identity matrix (detail/aie2p/accum.hpp); exact.
+
+  // AIE API, aie::accum, from a block vector: its values. Assumed exact; counted as accum.hpp makes it, a
+  // multiplication with the identity matrix.
   template <class T>
     requires kFloat
   explicit accum(const block_vector<T, N>& v) {
@@ -71,8 +81,10 @@ class accum {
       lanes[i] = aie_emulation::Flush(float(v.mantissas[i] * aie_emulation::Bfp16Scale(v.exponents[i / 8])));
   }
 
-  // srs. To fp32 (or acc32 to 32-bit integers) the bits leave unchanged and free; to bf16 and bfp16 by the rounding
-  // register; integers are shifted down, rounded and saturated by the registers.
+  // AIE API, aie::accum, to_vector: "applies shift-round-saturate to the elements" (srs); the shift is "ignored for
+  // floating-point types"; to_vector_sign says if the result is signed. fp32 to bf16 and bfp16 rounds by the register.
+  // fp32 to fp32, and acc32 to 32 bits, leave as they are, and free. For acc32 that differs from the documentation and
+  // is what accum.hpp does; a shift, which would be lost there, is refused.
   template <class T>
   vector<T, N> to_vector(int shift = 0) const {
     return to_vector_sign<T>(aie_emulation::kIsSigned<T>, shift);
@@ -81,6 +93,8 @@ class accum {
   vector<T, N> to_vector_sign(bool v_sign, int shift = 0) const {
     vector<T, N> v;
     if constexpr (sizeof(lane_type) == 4 && (std::is_same_v<T, float> || (!kFloat && aie_emulation::kBits<T> == 32))) {
+      if constexpr (!kFloat)
+        aie_emulation::Require(shift == 0, "a 32-bit accumulator leaves as 32-bit lanes without a shift");
       for (unsigned i = 0; i < N; ++i) v.lanes[i] = std::bit_cast<T>(lanes[i]);
       return v;
     } else if constexpr (kFloat) {
@@ -110,6 +124,17 @@ class accum {
     return v;
   }
 
+  // AIE API, aie::accum: "a vector of the same type" from an fp32 accumulator, without a call (accum.hpp: 32 lanes at
+  // most).
+  operator vector<float, N>() const
+    requires(kFloat && N <= 32)
+  {
+    return to_vector<float>();
+  }
+
+  // AIE API, aie::accum: extract copies the index-th part of M elements, insert overwrites it; grow puts the
+  // accumulator into a larger one whose other elements are "undefined" (zero here), grow_extract does the one that M
+  // asks for.
   template <unsigned M>
   accum<Tag, M> extract(unsigned index) const {
     accum<Tag, M> part;
@@ -122,9 +147,9 @@ class accum {
     return *this;
   }
   template <unsigned M>
-  accum<Tag, M> grow(unsigned index = 0) const {
+  accum<Tag, M> grow() const {
     accum<Tag, M> whole;
-    for (unsigned i = 0; i < N; ++i) whole.lanes[index * N + i] = lanes[i];
+    for (unsigned i = 0; i < N; ++i) whole.lanes[i] = lanes[i];
     return whole;
   }
   template <unsigned M>
@@ -134,7 +159,9 @@ class accum {
     else
       return extract<M>(index);
   }
-  // Copies between accumulator registers: one move for each 512 bits written.
+
+  // AIE API, aie::accum, grow_replicate: "replicated as many times as required to fill the output". One move for each
+  // 512 bits written.
   template <unsigned M>
   accum<Tag, M> grow_replicate() const {
     accum<Tag, M> whole;
@@ -142,7 +169,8 @@ class accum {
     aie_emulation::CountMove(aie_emulation::Issues(whole.bits() - bits()));
     return whole;
   }
-  // The same bits in lanes of another accumulator class of the same width.
+
+  // AIE API, aie::accum, cast_to: reinterpreted as another accumulator; here of the same width an element.
   template <class Tag2>
   accum<Tag2, N> cast_to() const {
     static_assert(aie_emulation::kAccumBits<Tag2> == accum_bits());
@@ -152,6 +180,7 @@ class accum {
     return result;
   }
 
+  // Emulation: the lanes.
   std::array<lane_type, N> lanes{};
 };
 

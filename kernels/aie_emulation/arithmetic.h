@@ -1,8 +1,10 @@
-// Element-wise multiplication and addition, and reductions (aie.hpp, "Arithmetic" and "Reduction").
+// Element-wise multiplication and addition, and reductions.
 //
-// bf16 products are exact in fp32; every addition rounds once, to nearest even, and flushes subnormals. A product of
-// fp32 operands is made of three bf16 limbs of each (UG1603, Floating-Point Accuracy, "safe": nine products, smallest
-// first). Integers wrap at the accumulator's width.
+// The AIE API documents the formula of each operation, the accumulator it ends in, and that fp32 multiplication "is
+// emulated using native bfloat16 multiplications"; not how results are rounded, nor what overflows. UG1603
+// (Floating-Point Accuracy, "safe") gives the emulation: three bf16 limbs of each operand, nine products, smallest
+// first. Assumed: bf16 products are exact in fp32, every addition rounds once, to nearest even, and flushes subnormals;
+// integers wrap at the accumulator's width.
 #pragma once
 
 #include "kernels/aie_emulation/accum.h"
@@ -157,6 +159,7 @@ aie::vector<T, N> AddVectors(const aie::vector<T, N>& a, const aie::vector<T, N>
 
 namespace aie {
 
+// AIE API, Initialization, broadcast: every element is the value.
 template <class T, unsigned N, class S>
 vector<T, N> broadcast(S value) {
   aie_emulation::CountMove(aie_emulation::Issues(vector<T, N>::bits()));
@@ -164,7 +167,9 @@ vector<T, N> broadcast(S value) {
   v.lanes.fill(T(value));
   return v;
 }
-// A zero vector is a broadcast; a zero accumulator a vclr of the multiplier's slot for each 2048 bits.
+
+// AIE API, Initialization, zeros: a vector or an accumulator of zeros. A zero vector is a broadcast; a zero accumulator
+// a vclr of the multiplier's slot for each 2048 bits.
 template <class T, unsigned N>
 auto zeros() {
   if constexpr (std::is_same_v<T, accfloat> || std::is_same_v<T, acc32> || std::is_same_v<T, acc64>) {
@@ -176,6 +181,9 @@ auto zeros() {
   }
 }
 
+// AIE API, Arithmetic, mul: out[i] = a[i] * b[i], where a scalar operand counts as broadcast; in the accumulator asked
+// for, or the default one, which is acc32 for factors of 4 to 16 bits and accfloat for floating point. negmul: -(a *
+// b).
 template <class Tag = accauto, class A, class B>
   requires aie_emulation::kMultipliable<A, B>
 auto mul(const A& a, const B& b) {
@@ -188,6 +196,9 @@ auto negmul(const A& a, const B& b) {
   using R = accum<aie_emulation::MulTag<A, B, Tag>, aie_emulation::LanesOf<A, B>()>;
   return aie_emulation::MultiplyAccumulate(R(), a, b, -1);
 }
+
+// AIE API, Arithmetic, mac: out[i] = acc[i] + a[i] * b[i]; msc: acc[i] - a[i] * b[i]. The accumulator stays of its
+// class.
 template <class Tag, unsigned N, class A, class B>
 accum<Tag, N> mac(const accum<Tag, N>& acc, const A& a, const B& b) {
   return aie_emulation::MultiplyAccumulate(acc, a, b, 1);
@@ -196,6 +207,8 @@ template <class Tag, unsigned N, class A, class B>
 accum<Tag, N> msc(const accum<Tag, N>& acc, const A& a, const B& b) {
   return aie_emulation::MultiplyAccumulate(acc, a, b, -1);
 }
+
+// AIE API, Arithmetic, mul_square: v[i] * v[i]; mac_square: acc[i] + v[i] * v[i].
 template <class T, unsigned N>
 auto mul_square(const vector<T, N>& v) {
   return mul(v, v);
@@ -205,6 +218,9 @@ auto mac_square(const accum<Tag, N>& acc, const vector<T, N>& v) {
   return mac(acc, v, v);
 }
 
+// AIE API, Arithmetic, add, sub: a[i] + b[i], a[i] - b[i]; a scalar, of the vector's type, counts as broadcast.
+// Assumed: integers wrap, since the core's vector add is not documented to saturate; bf16 is added in fp32 and rounded
+// by the register (detail/aie2/add.hpp goes through accumulators, whose conversion to vectors is documented to).
 template <class T, unsigned N>
 vector<T, N> add(const vector<T, N>& a, const vector<T, N>& b) {
   return aie_emulation::AddVectors(a, b, 1);
@@ -233,6 +249,8 @@ template <class T, unsigned N, class S>
 vector<T, N> sub(S a, const vector<T, N>& b) {
   return sub(broadcast<T, N>(T(a)), b);
 }
+
+// AIE API, Arithmetic, add, sub: acc1[i] + acc2[i] and acc[i] + v[i], and the differences; the vector widens first.
 template <class Tag, unsigned N>
 accum<Tag, N> add(const accum<Tag, N>& a, const accum<Tag, N>& b) {
   return aie_emulation::AddAccums(a, b, 1);
@@ -250,7 +268,7 @@ accum<Tag, N> sub(const accum<Tag, N>& a, const vector<T, N>& b) {
   return sub(a, accum<Tag, N>(b));
 }
 
-// Negation of an accumulator (vneg), absolute value and negation of a vector.
+// AIE API, Arithmetic, neg (accumulator): "the sign flipped"; vneg.
 template <class Tag, unsigned N>
 accum<Tag, N> neg(const accum<Tag, N>& a) {
   aie_emulation::CountMultiply(aie_emulation::Issues(a.bits(), 2048));
@@ -258,9 +276,13 @@ accum<Tag, N> neg(const accum<Tag, N>& a) {
   for (unsigned i = 0; i < N; ++i) result.lanes[i] = -a.lanes[i];
   return result;
 }
+
+// AIE API, Arithmetic, neg: "the sign flipped. If the input type is unsigned, the input vector is returned"; abs: "the
+// absolute value for each element". Of the smallest integer neither is documented: assumed to wrap to itself.
 template <class T, unsigned N>
 vector<T, N> neg(const vector<T, N>& v) {
-  static_assert(aie_emulation::kIsSigned<T> && !aie_emulation::kIsNibble<T>);
+  static_assert(!aie_emulation::kIsNibble<T>, "the core has no 4-bit subtraction");
+  if constexpr (!aie_emulation::kIsSigned<T>) return v;
   aie_emulation::CountMove(aie_emulation::Issues(v.bits()));
   vector<T, N> result;
   for (unsigned i = 0; i < N; ++i) {
@@ -275,7 +297,8 @@ vector<T, N> neg(const vector<T, N>& v) {
 }
 template <class T, unsigned N>
 vector<T, N> abs(const vector<T, N>& v) {
-  static_assert(aie_emulation::kIsSigned<T> && !aie_emulation::kIsNibble<T>);
+  static_assert(!aie_emulation::kIsNibble<T>, "the core has no 4-bit subtraction");
+  if constexpr (!aie_emulation::kIsSigned<T>) return v;
   aie_emulation::CountMove(aie_emulation::Issues(v.bits()));
   vector<T, N> result;
   for (unsigned i = 0; i < N; ++i) {
@@ -289,8 +312,9 @@ vector<T, N> abs(const vector<T, N>& v) {
   return result;
 }
 
-// Sum of the lanes. Floating point: parts of 32 lanes are added in order, then halves fold down to one lane, all in
-// fp32 (detail/aie2/add_reduce.hpp); a bf16 result is rounded once, at the end. Integers wrap at their own width.
+// AIE API, Reduction, reduce_add: "sum of the elements"; the order is not documented. As detail/aie2/add_reduce.hpp has
+// it: floating point adds parts of 32 lanes in order, then folds halves down to one lane, all in fp32; a bf16 result is
+// rounded once, at the end. Assumed: integers wrap at their own width.
 template <class T, unsigned N>
 T reduce_add(const vector<T, N>& v) {
   if constexpr (aie_emulation::kIsFloat<T>) {
@@ -316,10 +340,12 @@ T reduce_add(const vector<T, N>& v) {
   }
 }
 
-// Sums of several vectors, one in each lane (detail/aie2/add_reduce.hpp): the first lanes of the result.
+// AIE API, Arithmetic, reduce_add_v: "the sum of each input vector is stored in an element of the output vector", the
+// first ones, of 4 vectors at most. The other elements are not documented; zero here.
 template <class T, unsigned N, class... V>
 vector<T, N> reduce_add_v(const vector<T, N>& first, const V&... rest) {
-  static_assert((std::is_same_v<V, vector<T, N>> && ...) && sizeof...(V) + 1 <= N);
+  static_assert((std::is_same_v<V, vector<T, N>> && ...));
+  static_assert(sizeof...(V) < 4, "reduce_add_v takes 4 vectors at most");
   vector<T, N> sums;
   unsigned lane = 0;
   const auto put = [&](const vector<T, N>& v) { sums.lanes[lane++] = reduce_add(v); };

@@ -1,6 +1,5 @@
-// Comparison, selection, maximum and minimum, bit operations (aie.hpp, "Comparison", "Bits"). All of them take the mv
-// slot, one instruction for each 512 bits; fp32 is compared as integers after two fix-ups of the sign
-// (detail/aie2/max_min.hpp).
+// Comparison, selection, maximum and minimum, bit operations. All of them take the mv slot, one instruction for each
+// 512 bits; fp32 is compared as integers after two fix-ups of the sign (detail/aie2/max_min.hpp).
 #pragma once
 
 #include "kernels/aie_emulation/arithmetic.h"
@@ -52,7 +51,7 @@ aie::vector<T, N> Bitwise(const aie::vector<T, N>& a, const aie::vector<T, N>& b
 
 namespace aie {
 
-// Each operation also takes a scalar on either side, which is broadcast.
+// Emulation: each operation also takes a scalar on either side, which is broadcast.
 #define AIE_EMULATION_BINARY(name, body)                    \
   template <class T, unsigned N>                            \
   auto name(const vector<T, N>& a, const vector<T, N>& b) { \
@@ -68,15 +67,23 @@ namespace aie {
   auto name(S a, const vector<T, N>& b) {                   \
     return name(broadcast<T, N>(T(a)), b);                  \
   }
+
+// AIE API, Comparison, lt, le, gt, ge, eq, neq: a mask of v1[i] < v2[i] and so on, bit i for element i. NaN is not
+// documented: assumed as C++ compares it, unequal to all and never less or greater.
 AIE_EMULATION_BINARY(lt, aie_emulation::Compare(a, b, [](auto x, auto y) { return x < y; }))
 AIE_EMULATION_BINARY(le, aie_emulation::Compare(a, b, [](auto x, auto y) { return x <= y; }))
 AIE_EMULATION_BINARY(gt, aie_emulation::Compare(a, b, [](auto x, auto y) { return x > y; }))
 AIE_EMULATION_BINARY(ge, aie_emulation::Compare(a, b, [](auto x, auto y) { return x >= y; }))
 AIE_EMULATION_BINARY(eq, aie_emulation::Compare(a, b, [](auto x, auto y) { return x == y; }))
 AIE_EMULATION_BINARY(neq, aie_emulation::Compare(a, b, [](auto x, auto y) { return x != y; }))
-// vmax_lt: the second operand where first < second; vmin_ge: the second where first >= second. So NaN gives the first.
+
+// AIE API, Comparison, max, min: "the maximum values", "the minimum values". NaN and zeros of both signs are not
+// documented; as the instructions are named: vmax_lt, the second operand where first < second; vmin_ge, the second
+// where first >= second. So NaN gives the first.
 AIE_EMULATION_BINARY(max, aie_emulation::Choose(a, b, [](auto x, auto y) { return !(x < y); }))
 AIE_EMULATION_BINARY(min, aie_emulation::Choose(a, b, [](auto x, auto y) { return !(x >= y); }))
+
+// AIE API, Bits, bit_and, bit_or, bit_xor: v1[i] & v2[i] and so on.
 AIE_EMULATION_BINARY(bit_and, aie_emulation::Bitwise(a, b, [](uint32_t x, uint32_t y) { return x & y; }))
 AIE_EMULATION_BINARY(bit_or, aie_emulation::Bitwise(a, b, [](uint32_t x, uint32_t y) { return x | y; }))
 // The core has and, or; exclusive or is or, and, subtract (detail/aie2/bit.hpp).
@@ -84,12 +91,13 @@ AIE_EMULATION_BINARY(bit_xor, (aie_emulation::CountMove(2 * aie_emulation::Issue
                                aie_emulation::Bitwise(a, b, [](uint32_t x, uint32_t y) { return x ^ y; })))
 #undef AIE_EMULATION_BINARY
 
+// AIE API, Bits, bit_not: ~v[i].
 template <class T, unsigned N>
 vector<T, N> bit_not(const vector<T, N>& v) {
   return aie_emulation::Bitwise(v, v, [](uint32_t x, uint32_t) { return ~x; });
 }
 
-// Lanes of v2 where the mask is set, of v1 elsewhere.
+// AIE API, Reshaping, select: out[i] = m[i] == 0 ? v1[i] : v2[i]; a scalar on either side counts as broadcast.
 template <class T, unsigned N>
 vector<T, N> select(const vector<T, N>& v1, const vector<T, N>& v2, const mask<N>& m) {
   static_assert(!aie_emulation::kIsNibble<T>);
@@ -123,6 +131,8 @@ T Fold(vector<T, N> v, F f) {
 }
 }  // namespace detail
 
+// AIE API, Reduction, reduce_max, reduce_min: "the element with the largest value", "the smallest". NaN is not
+// documented: here an element gives way only to one that compares greater (or not greater), as in max and min.
 template <class T, unsigned N>
 T reduce_max(const vector<T, N>& v) {
   return detail::Fold(v, [](T x, T y) { return aie_emulation::Comparable(x) < aie_emulation::Comparable(y) ? y : x; });
@@ -132,8 +142,9 @@ T reduce_min(const vector<T, N>& v) {
   return detail::Fold(v, [](T x, T y) { return aie_emulation::Comparable(x) >= aie_emulation::Comparable(y) ? y : x; });
 }
 
-// Shifts of integer lanes go through an accumulator (detail/aie2/shift.hpp): ups, then srs by the rounding and
-// saturation registers.
+// AIE API, Bits, upshift: "all values upshifted", downshift: "arithmetically downshifted". Rounding and overflow are
+// not documented; as detail/aie2/shift.hpp has it, both go through an accumulator (ups, then srs), hence by the
+// rounding and saturation registers.
 template <class T, unsigned N>
 vector<T, N> upshift(const vector<T, N>& v, unsigned shift) {
   static_assert(std::is_integral_v<T>, "shifts are for integers of 8 bits or more");

@@ -1,4 +1,5 @@
-// Non-linear functions and conversions between integers and floating point (aie.hpp, "Elementary functions").
+// Non-linear functions and conversions between integers and floating point. Of the non-linear ones the AIE API
+// documents the function and no error bound, rounding or value at the ends: what is assumed stands at each.
 #pragma once
 
 #include "kernels/aie_emulation/arithmetic.h"
@@ -6,8 +7,9 @@
 
 namespace aie {
 
-// 2^x: fp32 in, bf16 out by the rounding register, 16 lanes an instruction (detail/aie2p/elementary.hpp, Exp2). AMD
-// gives no error bound; modelled as exact before the final rounding.
+// AIE API, Elementary Functions, exp2: "the 2^x function on the elements", fp32 in, bf16 out. Assumed: exact before the
+// rounding to bf16, by the register like other conversions, since no measured error is published that would say more.
+// 16 lanes an instruction (detail/aie2p/elementary.hpp, Exp2).
 template <class TR = bfloat16, unsigned N>
 vector<TR, N> exp2(const vector<float, N>& v) {
   static_assert(std::is_same_v<TR, bfloat16>, "exp2 gives bfloat16");
@@ -19,9 +21,10 @@ vector<TR, N> exp2(const vector<float, N>& v) {
   return result;
 }
 
-// tanh: fp32 in, bf16 out, 16 lanes an instruction (Tanh). The silicon is off by up to 0.038 in published measurements.
-// That is the largest error of the piecewise-linear approximation of Amin, Curtis and Hayes-Gill (1997, "PLAN"), at x =
-// 0.5, and that is how it is modelled: x, then x/2 + 1/4, then x/8 + 11/16, then 1.
+// AIE API, Elementary Functions, tanh: "the hyperbolic tangent function on the elements", fp32 in, bf16 out. The
+// silicon is off by up to 0.038 in published measurements. That is the largest error of the piecewise-linear
+// approximation of Amin, Curtis and Hayes-Gill (1997, "PLAN"), at x = 0.5; assumed: that one, x, then x/2 + 1/4, then
+// x/8 + 11/16, then 1. 16 lanes an instruction (Tanh).
 template <class TR = bfloat16, unsigned N>
 vector<TR, N> tanh(const vector<float, N>& v) {
   static_assert(std::is_same_v<TR, bfloat16>, "tanh gives bfloat16");
@@ -39,7 +42,8 @@ vector<TR, N> tanh(const vector<float, N>& v) {
   return result;
 }
 
-// Scalar units, fp32 in and out; AMD gives no error bound; modelled as correctly rounded.
+// AIE API, Elementary Functions, inv, sqrt, invsqrt of a scalar: fp32 in and out. Assumed: correctly rounded, as
+// nothing is published of their error.
 inline float inv(float x) {
   return aie_emulation::CountScalar(1), aie_emulation::Flush(1.0f / aie_emulation::Flush(x));
 }
@@ -50,7 +54,8 @@ inline float invsqrt(float x) {
   return aie_emulation::CountScalar(1), aie_emulation::Flush(1.0f / std::sqrt(aie_emulation::Flush(x)));
 }
 
-// An fp32 vector goes lane by lane through the scalar unit: extract, compute, insert (detail/elementary.hpp).
+// AIE API, Elementary Functions, inv, invsqrt of an fp32 vector: "a scalar operation ... applied to each element
+// individually". Counted so: extract, compute, insert.
 template <unsigned N>
 vector<float, N> inv(const vector<float, N>& v) {
   vector<float, N> result;
@@ -66,8 +71,8 @@ vector<float, N> invsqrt(const vector<float, N>& v) {
   return result;
 }
 
-// A bf16 vector: the bit trick and the two correction steps of detail/aie2p/elementary.hpp (Inv), operation by
-// operation.
+// AIE API, Elementary Functions, inv of a bf16 vector. As the header computes it: the bit trick and the two correction
+// steps of detail/aie2p/elementary.hpp (Inv), operation by operation.
 template <unsigned N>
 vector<bfloat16, N> inv(const vector<bfloat16, N>& v) {
   const auto magic = broadcast<int16, N>(int16(0x7eb5));
@@ -84,8 +89,10 @@ vector<bfloat16, N> inv(const vector<bfloat16, N>& v) {
   return acc.template to_vector<bfloat16>();
 }
 
-// Integers to floating point: value / 2^shift (Fix2Float). The integer is added to the bits of the number 1.5 * 2^(23 -
-// shift), whose last mantissa bit is worth 2^-shift, and that number is subtracted again. Exact for 16 bits and fewer.
+// AIE API, Floating-point Conversion, to_float: a fixed-point value, shift being the "position of the point": value /
+// 2^shift; "emulated" on XDNA 2 from all integer types. Counted as Fix2Float does it: the integer is added to the bits
+// of the number 1.5 * 2^(23 - shift), whose last mantissa bit is worth 2^-shift, and that number is subtracted again.
+// Exact for 16 bits and fewer.
 template <class TR = float, class T, unsigned N>
 vector<TR, N> to_float(const vector<T, N>& v, int shift = 0) {
   static_assert(std::is_integral_v<T> || aie_emulation::kIsNibble<T>);
@@ -98,8 +105,9 @@ vector<TR, N> to_float(const vector<T, N>& v, int shift = 0) {
   return result.template to_vector<TR>();
 }
 
-// bf16 to integers: value * 2^shift, rounded towards minus infinity and saturated at 32 bits (vfloor.s32.bf16); 16 bits
-// are the low half.
+// AIE API, Floating-point Conversion, to_fixed of bf16: value * 2^shift, "floor rounding, regardless of the
+// rounding_mode"; 16 bits are "native to 32b + extract lower 16b". What does not fit 32 bits, and NaN, are not
+// documented: assumed saturated, and 0.
 template <class TR = int32, unsigned N>
 vector<TR, N> to_fixed(const vector<bfloat16, N>& v, int shift = 0) {
   static_assert(std::is_same_v<TR, int32> || std::is_same_v<TR, int16>);

@@ -1,4 +1,5 @@
-// The few intrinsics and compiler words that public AIE2P kernels use beside the aie:: names.
+// The few intrinsics and compiler words that public AIE2P kernels use beside the aie:: names. The AIE API documents
+// none of them; each is what the API's own headers make of it.
 #pragma once
 
 #include "kernels/aie_emulation/mmul.h"

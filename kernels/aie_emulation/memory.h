@@ -1,16 +1,19 @@
-// Loads, stores, vector iterators and block-vector streams (aie_doc.hpp, "Memory").
+// Loads, stores, vector iterators and block-vector streams.
 #pragma once
 
 #include "kernels/aie_emulation/accum.h"
 
 namespace aie {
 
-// detail/ld_st.hpp, vector_ldst_align: the vector's size, 64 bytes at most.
+// AIE API, Memory (Data Loading And Vector Alignment): an access of 128, 256, 512 bits is aligned to as many on XDNA 2;
+// vector_decl_align is "a boundary that works for any vector size".
 template <class T, unsigned N>
 constexpr unsigned vector_ldst_align_v = std::min(64u, std::max(16u, N* aie_emulation::kBits<T> / 8));
 constexpr unsigned vector_decl_align = 64;
 
-// One instruction for each 512 bits.
+// AIE API, Memory, load_v: out[i] = ptr[i]; the pointer "is assumed to meet the alignment requirements for a vector
+// load of this size", else the behaviour is undefined: here it works, is counted and reported. One instruction for each
+// 512 bits.
 template <unsigned N, class T>
 auto load_v(const T* pointer) {
   using V = vector<std::remove_cv_t<T>, N>;
@@ -22,6 +25,7 @@ auto load_v(const T* pointer) {
   return v;
 }
 
+// AIE API, Memory, store_v: ptr[i] = v[i], aligned as for load_v.
 template <class T, unsigned N>
 T* store_v(T* pointer, const vector<T, N>& v) {
   aie_emulation::CheckAlignment(pointer, vector_ldst_align_v<T, N>);
@@ -31,7 +35,8 @@ T* store_v(T* pointer, const vector<T, N>& v) {
   return pointer;
 }
 
-// An unaligned access is two aligned ones and a shift.
+// AIE API, Memory, load_unaligned_v, store_unaligned_v: the pointer is aligned to T, or to so many elements as the last
+// argument says. "May incur additional overhead": counted as two aligned accesses and a shift.
 template <unsigned N, class T>
 auto load_unaligned_v(const T* pointer, unsigned = 1) {
   using V = vector<std::remove_cv_t<T>, N>;
@@ -49,13 +54,15 @@ T* store_unaligned_v(T* pointer, const vector<T, N>& v, unsigned = 1) {
   return pointer;
 }
 
-// iterator.hpp: an iterator over consecutive vectors; dereferencing loads, assigning to it stores.
+// AIE API, Memory (Iterators): a random access iterator over consecutive vectors, which begin_vector and its const and
+// restrict forms give. Dereferencing loads, assigning to what it gives stores. (Not here: it[offset].)
 template <class T, unsigned N>
 class vector_iterator {
  public:
   using element = std::remove_cv_t<T>;
   class reference {
    public:
+    // AIE API, Memory (Iterators): the vector in memory.
     explicit reference(T* pointer) : pointer_(pointer) {}
     operator vector<element, N>() const { return load_v<N>(pointer_); }
     template <class V>
@@ -68,6 +75,7 @@ class vector_iterator {
     T* pointer_;
   };
 
+  // AIE API, Memory (Iterators): dereference, equality, increments and decrements, by one or more vectors.
   explicit vector_iterator(T* pointer) : pointer_(pointer) {}
   auto operator*() const {
     if constexpr (std::is_const_v<T>)
@@ -95,6 +103,8 @@ class vector_iterator {
   T* pointer_;
 };
 
+// AIE API, Memory (Iterators): begin_vector and begin_restrict_vector, which tells the compiler that nothing else
+// points there; the c forms read only.
 template <unsigned N, class T>
 vector_iterator<T, N> begin_vector(T* pointer) {
   return vector_iterator<T, N>(pointer);
@@ -112,8 +122,9 @@ vector_iterator<const T, N> cbegin_restrict_vector(const T* pointer) {
   return vector_iterator<const T, N>(pointer);
 }
 
-// Streams over packed blocks. Their vectors have no alignment of their own; the core's load and store FIFOs take one
-// instruction for 64 values (vld.pop.576, vst.push.576), after one fill or before one flush.
+// AIE API, Memory (Block Vector Buffer Streams): reads vectors of blocks and advances, by pop or >>; vectors need no
+// alignment of their own, since "a separate FIFO memory interface" of the core takes "larger, unaligned pops". Counted
+// as one instruction for 64 values (vld.pop.576), after one fill.
 template <class T, unsigned N>
 class block_vector_input_buffer_stream {
  public:
@@ -143,6 +154,8 @@ class block_vector_input_buffer_stream {
   const uint8_t* pointer_;
 };
 
+// AIE API, Memory (Block Vector Buffer Streams): writes vectors of blocks, by push or <<. One instruction for 64 values
+// (vst.push.576), and one flush.
 template <class T, unsigned N>
 class block_vector_output_buffer_stream {
  public:
@@ -165,6 +178,7 @@ class block_vector_output_buffer_stream {
   uint8_t* pointer_;
 };
 
+// AIE API, Memory (Block Vector Buffer Streams): the same over memory that nothing else points to.
 template <class T, unsigned N>
 using block_vector_restrict_input_buffer_stream = block_vector_input_buffer_stream<T, N>;
 template <class T, unsigned N>

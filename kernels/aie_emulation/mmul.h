@@ -1,9 +1,9 @@
-// aie::mmul<M, K, N, A, B>: a block of matrix multiplication (aie.hpp, "Matrix Multiplication"). A is row-major [M][K],
-// B [K][N], the accumulator [M][N]; where B is bfp16 it is [N][K] with a block for each 8 of K.
+// aie::mmul<M, K, N, A, B>: a block of matrix multiplication. A is row-major [M][K], B [K][N], the accumulator [M][N];
+// where B is bfp16 it is [N][K] with a block for each 8 of K.
 //
-// fp32 accumulation: the K products of one instruction are summed exactly and added to the accumulator with one
-// rounding. Evidence: mlir-aie's aie_kernels/aie2p/mm.cc (64 x 64 x 64, uniform inputs, power-up rounding) has a
-// relative L1 error of 8.4e-3 here; 9.3e-3 is published for the silicon.
+// How the products of one instruction are summed is not documented. Assumed of fp32: the K products are summed exactly
+// and added to the accumulator with one rounding. Evidence: mlir-aie's aie_kernels/aie2p/mm.cc (64 x 64 x 64, uniform
+// inputs, power-up rounding) has a relative L1 error of 8.4e-3 here; 9.3e-3 is published for the silicon.
 #pragma once
 
 #include "kernels/aie_emulation/arithmetic.h"
@@ -35,7 +35,9 @@ void MultiplyBfp16(const Bfp16Operand& a, const Bfp16Operand& b, float* acc) {
   }
 }
 
-// Operands and product of each supported shape, and what one multiplication costs beyond its operands' conversion.
+// Operands and product of each shape here, and what one multiplication costs beyond its operands' conversion. AIE API,
+// Matrix Multiplication Modes, XDNA 2: 8b x 4b 4x16x16, 8b x 8b 4x8x8 and 8x8x8, bf16 4x8x8 and 8x8x8 (through bfp16
+// with the macro below), bfp16 8x8x8. Not in that table but in the headers: int8 2x8x8 and bf16 x bfp16.
 template <unsigned M, unsigned K, unsigned N, class A, class B>
 struct MmulShape {
   static constexpr bool supported = false;
@@ -168,21 +170,27 @@ struct BlockOrVector<bfp16ebs8, N> {
 
 namespace aie {
 
-template <unsigned M, unsigned K, unsigned N, class A, class B = A, class Acc = accauto>
+// AIE API, Matrix Multiplication, mmul: "a blocked matrix multiplication C = A x B"; "A * transpose(B)" where B is of
+// block type. The accumulator is the default one of Arithmetic.
+template <unsigned Rows, unsigned Inner, unsigned Columns, class A, class B = A, class Acc = accauto>
 class mmul {
-  using shape = aie_emulation::MmulShape<M, K, N, A, B>;
+  using shape = aie_emulation::MmulShape<Rows, Inner, Columns, A, B>;
   static_assert(shape::supported, "matrix shape that AIE2P, or this emulation, does not have");
   static_assert(std::is_same_v<Acc, accauto> || std::is_same_v<Acc, typename shape::tag>,
                 "accumulator type that the shape does not have");
 
  public:
+  // AIE API, aie::mmul: the three sizes, and how many elements A, B and C have.
   using accum_tag = typename shape::tag;
-  static constexpr unsigned M_ = M, K_ = K, N_ = N;
+  static constexpr unsigned M = Rows, K = Inner, N = Columns;
   static constexpr unsigned size_A = M * K, size_B = K * N, size_C = M * N;
+  static constexpr unsigned size() { return size_C; }
   using vector_A = typename aie_emulation::BlockOrVector<A, size_A>::type;
   using vector_B = typename aie_emulation::BlockOrVector<B, size_B>::type;
   using accum_type = accum<accum_tag, size_C>;
 
+  // AIE API, aie::mmul: by default "as zero initialised for the first operation"; from an accumulator or a vector of C,
+  // "in row-major order".
   mmul() = default;
   mmul(const accum_type& acc) : data_(acc) {}
   template <class T>
@@ -192,6 +200,8 @@ class mmul {
     return *this;
   }
 
+  // AIE API, aie::mmul: mul overwrites C with the product, mac adds the product to it; to_vector and to_accum give C,
+  // as accum::to_vector does.
   void mul(const vector_A& a, const vector_B& b) {
     data_ = accum_type();
     shape::Accumulate(a, b, data_);

@@ -1,8 +1,8 @@
 // Element types and the roundings between them.
 //
-// Floating point: subnormal values are flushed to zero (UG1603, Floating-Point Accuracy; AM020, Floating-Point Vector
-// Unit; aie_api detail/utils.hpp: denorm_absent). Conversions follow the rounding register, arithmetic rounds to
-// nearest even.
+// The AIE API documents the types and when a rounding mode counts (aie::set_rounding: "accumulator to vector
+// conversions"). Of floating point it says no more; taken from elsewhere: subnormal values are flushed to zero (UG1603,
+// Floating-Point Accuracy; AM020, Floating-Point Vector Unit). Assumed: arithmetic rounds to nearest even.
 #pragma once
 
 #include <bit>
@@ -23,14 +23,16 @@ using uint16 = uint16_t;
 using uint32 = uint32_t;
 using uint64 = uint64_t;
 
-// Accumulator tags (aie_doc.hpp, "Accumulator Element Types").
+// AIE API, Accumulator Element Types: "at least" so many bits an element; natively 32, 64 and fp32 on XDNA 2 (Basic
+// Types, table of accumulators). accauto asks for the default of Arithmetic.
 struct accfloat {};
 struct acc32 {};
 struct acc64 {};
 struct accauto {};
 
-// Block types: 8 values that share an exponent (types.hpp). In memory a block is its exponent byte and then 8
-// mantissas.
+// AIE API, Basic Types (Block Vector): "several elements share some common data"; Memory (Block Vector Buffer Streams):
+// 64 of them take 576 bits. The order inside is not documented; as mlir-aie's helper.h has it, a block is its exponent
+// byte and then 8 mantissas.
 struct bfp16ebs8 {
   uint8_t byte;
 };
@@ -71,7 +73,8 @@ inline bool RoundsUp(bool negative, uint64_t high, uint64_t fraction, uint64_t o
   return false;
 }
 
-// fp32 -> bf16 (vconv.bf16.fp32). NaN stays NaN, a value that rounds past the largest finite one becomes infinite.
+// fp32 -> bf16 (vconv.bf16.fp32). The API documents that the mode counts, and no more. Assumed, as IEEE 754 has it: NaN
+// stays NaN, a value that rounds past the largest finite one becomes infinite.
 inline uint16_t ToBfloat16Bits(float x, aie::rounding_mode mode) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint32_t magnitude = bits & 0x7fffffffu;
@@ -93,8 +96,8 @@ inline uint16_t ToBfloat16BitsNearestEven(float x) {
 
 }  // namespace aie_emulation
 
-// The scalar type. A scalar conversion is made by the compiler and rounds to nearest even; vectors convert with the
-// register's mode.
+// AIE API, Basic Types: bfloat16. A scalar conversion is the compiler's, which is not documented: assumed to nearest
+// even, C++'s default. Vectors convert with the register's mode.
 struct bfloat16 {
   uint16_t bits = 0;
 
@@ -115,7 +118,8 @@ struct bfloat16 {
   bfloat16& operator/=(float x) { return *this = float(*this) / x; }
 };
 
-// Sub-byte types: a pointer to them steps over bytes, a vector of them packs two into each byte, low nibble first.
+// AIE API, Basic Types: int4 and uint4. A pointer to them steps over bytes, a vector of them packs two into each byte;
+// which comes first is not documented: assumed the low nibble, little-endian as wider elements are.
 struct int4_t {
   int8_t value = 0;
   int4_t() = default;
@@ -173,7 +177,8 @@ T FromFloat(float x) {
     return T(x);
 }
 
-// Shift, round and saturate (srs): value / 2^shift in T, by the rounding and saturation registers.
+// AIE API, Vector and Accumulator Conversions: "values can be shifted down before rounding and saturation is applied"
+// (srs), by the rounding and saturation registers. A negative shift, not documented, shifts up.
 template <class T>
 T ShiftRoundSaturate(int64_t value, int shift, bool is_signed = kIsSigned<T>) {
   const Core& core = ThisCore();
@@ -192,11 +197,12 @@ T ShiftRoundSaturate(int64_t value, int shift, bool is_signed = kIsSigned<T>) {
   return T(value);
 }
 
-// Eight fp32 values -> one bfp16ebs8 block (vconv.bfp16ebs8.fp32): the largest exponent is shared, mantissas are 8-bit
-// two's complement with the binary point after the second bit: value = mantissa * 2^(exponent - 127 - 6). The mantissa
-// follows the rounding register (floor truncates the two's complement; mlir-aie's helper.h, floatToBfp16, which
-// describes the power-up mode) and saturates at 127, since the exponent is chosen before rounding. Infinity and NaN
-// have no form in a block; they give the block the exponent 255.
+// Eight fp32 values -> one bfp16ebs8 block (vconv.bfp16ebs8.fp32). The API documents neither format nor rounding. Taken
+// from mlir-aie's helper.h (floatToBfp16, which describes the power-up mode): the largest exponent is shared, mantissas
+// are 8-bit two's complement with the binary point after the second bit, value = mantissa * 2^(exponent - 127 - 6), and
+// floor truncates the two's complement. Assumed: the other modes round the mantissa likewise, since the conversion is
+// "accumulator to vector"; it saturates at 127, since the exponent is chosen before rounding; infinity and NaN, which
+// have no form in a block, give it the exponent 255.
 inline void ToBfp16Block(const float* values, uint8_t* exponent, int8_t* mantissas) {
   const aie::rounding_mode mode = ThisCore().rounding;
   unsigned shared = 0;

@@ -1,4 +1,4 @@
-// Moving lanes about: concat, shuffles, interleave, filter, transpose, casts (aie.hpp, "Reshaping").
+// Moving lanes about: concat, shuffles, interleave, filter, transpose, casts.
 // One shuffle instruction reads two 512-bit registers and writes one.
 #pragma once
 
@@ -6,6 +6,7 @@
 
 namespace aie {
 
+// AIE API, Initialization, concat: the contents of all, vectors or accumulators of one type and size, the first lowest.
 template <class T, unsigned N, class... V>
 auto concat(const vector<T, N>& first, const V&... rest) {
   static_assert((std::is_same_v<V, vector<T, N>> && ...), "concat joins vectors of one type and size");
@@ -33,6 +34,9 @@ auto concat(const accum<Tag, N>& first, const A&... rest)
   return result;
 }
 
+// AIE API, Vector and Accumulator Conversions, vector_cast: reinterpreted, as vector::cast_to; accum_cast, not
+// documented, as accum::cast_to; unpack: "the next larger integer datatype"; pack: "the next smaller"; to_vector: as
+// accum::to_vector.
 template <class D, class T, unsigned N>
 auto vector_cast(const vector<T, N>& v) {
   return v.template cast_to<D>();
@@ -84,7 +88,8 @@ vector<T, N> Permute(F source) {
 }
 }  // namespace detail
 
-// Lanes that enter are undefined on the core; zero here.
+// AIE API, Reshaping, shuffle_up: out[i + n] = in[i], shuffle_down: out[i] = in[i + n]; "new elements are undefined"
+// (zero here).
 template <class T, unsigned N>
 vector<T, N> shuffle_up(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return i >= n ? v.lanes[i - n] : T(0); });
@@ -93,6 +98,8 @@ template <class T, unsigned N>
 vector<T, N> shuffle_down(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return i + n < N ? v.lanes[i + n] : T(0); });
 }
+
+// AIE API, Reshaping, shuffle_up_rotate, shuffle_down_rotate: the same, "elements wrap around".
 template <class T, unsigned N>
 vector<T, N> shuffle_up_rotate(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[(i + N - n) % N]; });
@@ -101,6 +108,9 @@ template <class T, unsigned N>
 vector<T, N> shuffle_down_rotate(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[(i + n) % N]; });
 }
+
+// AIE API, Reshaping, shuffle_up_replicate: new elements are copies of the first element, shuffle_down_replicate: of
+// the last.
 template <class T, unsigned N>
 vector<T, N> shuffle_up_replicate(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[i >= n ? i - n : 0]; });
@@ -109,6 +119,8 @@ template <class T, unsigned N>
 vector<T, N> shuffle_down_replicate(const vector<T, N>& v, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[i + n < N ? i + n : N - 1]; });
 }
+
+// AIE API, Reshaping, shuffle_up_fill: new elements are the last n of fill, shuffle_down_fill: the first n.
 template <class T, unsigned N>
 vector<T, N> shuffle_up_fill(const vector<T, N>& v, const vector<T, N>& fill, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return i >= n ? v.lanes[i - n] : fill.lanes[i + N - n]; });
@@ -117,6 +129,8 @@ template <class T, unsigned N>
 vector<T, N> shuffle_down_fill(const vector<T, N>& v, const vector<T, N>& fill, unsigned n) {
   return detail::Permute<T, N>([&](unsigned i) { return i + n < N ? v.lanes[i + n] : fill.lanes[i + n - N]; });
 }
+
+// AIE API, Reshaping, reverse: out[i] = in[N - i - 1].
 template <class T, unsigned N>
 vector<T, N> reverse(const vector<T, N>& v) {
   aie_emulation::CountMove(
@@ -124,7 +138,7 @@ vector<T, N> reverse(const vector<T, N>& v) {
   return detail::Permute<T, N>([&](unsigned i) { return v.lanes[N - 1 - i]; });
 }
 
-// { v[0:c], w[0:c], v[c:2c], w[c:2c], ... }, in two halves.
+// AIE API, Reshaping, interleave_zip: { v[0:c], w[0:c], v[c:2c], w[c:2c], ... }, in two halves.
 template <class T, unsigned N>
 std::pair<vector<T, N>, vector<T, N>> interleave_zip(const vector<T, N>& v, const vector<T, N>& w, unsigned chunk) {
   const auto at = [&](unsigned i) {
@@ -138,7 +152,8 @@ std::pair<vector<T, N>, vector<T, N>> interleave_zip(const vector<T, N>& v, cons
   return {detail::Permute<T, N>(at), detail::Permute<T, N>([&](unsigned i) { return at(N + i); })};
 }
 
-// { v[0:c], v[2c:3c], ..., w[0:c], w[2c:3c], ... } and { v[c:2c], v[3c:4c], ..., w[c:2c], ... }.
+// AIE API, Reshaping, interleave_unzip: { v[0:c], v[2c:3c], ..., w[0:c], w[2c:3c], ... } and { v[c:2c], v[3c:4c], ...,
+// w[c:2c], ... }.
 template <class T, unsigned N>
 std::pair<vector<T, N>, vector<T, N>> interleave_unzip(const vector<T, N>& v, const vector<T, N>& w, unsigned chunk) {
   const auto at = [&](unsigned i, unsigned odd) {
@@ -149,7 +164,7 @@ std::pair<vector<T, N>, vector<T, N>> interleave_unzip(const vector<T, N>& v, co
           detail::Permute<T, N>([&](unsigned i) { return at(i, 1); })};
 }
 
-// { v[0:c], v[2c:3c], ... } and { v[c:2c], v[3c:4c], ... }.
+// AIE API, Reshaping, filter_even: { v[0:c], v[2c:3c], ... }; filter_odd: { v[c:2c], v[3c:4c], ... }.
 template <class T, unsigned N>
 vector<T, N / 2> filter_even(const vector<T, N>& v, unsigned chunk = 1) {
   return detail::Permute<T, N / 2>([&](unsigned i) { return v.lanes[i / chunk * 2 * chunk + i % chunk]; });
@@ -172,7 +187,7 @@ unsigned ExtraTransposeShuffles(unsigned rows) {
 }
 }  // namespace detail
 
-// Row-major [rows][columns] to row-major [columns][rows].
+// AIE API, Reshaping, transpose: a row-major matrix [rows][columns], "ordered as the transpose".
 template <class T, unsigned N>
 vector<T, N> transpose(const vector<T, N>& v, unsigned rows, unsigned columns) {
   static_assert(!aie_emulation::kIsNibble<T> && v.bits() <= 1024,

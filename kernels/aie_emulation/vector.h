@@ -1,4 +1,4 @@
-// aie::vector and aie::mask (vector.hpp, mask.hpp): lanes in an array, one a lane (sub-byte lanes too; they are packed
+// aie::vector and aie::mask: lanes in an array, one a lane (sub-byte lanes too; they are packed
 // only in memory and in casts).
 #pragma once
 
@@ -15,7 +15,8 @@ class accum;
 template <class T, unsigned N>
 class vector;
 
-// vector_elem_ref.hpp: a lane that can be read as a scalar operand of an operation, and written.
+// AIE API, aie::vector_elem_ref: "a proxy to the actual element" of a vector: read as a scalar operand of an operation,
+// or overwritten.
 template <class T, unsigned N>
 class vector_elem_ref {
  public:
@@ -32,6 +33,7 @@ class vector_elem_ref {
   unsigned index_;
 };
 
+// AIE API, Basic Types (Vector): elements of one type in registers; any number of native vectors of 128 to 1024 bits.
 template <class T, unsigned N>
 class vector {
   static_assert(aie_emulation::kIsElement<T>, "element type that the emulation does not have");
@@ -39,6 +41,7 @@ class vector {
                 "vectors have 64 bits or more (128 on the core)");
 
  public:
+  // AIE API, aie::vector: the element type, and sizes in elements, bits and bytes.
   using value_type = T;
   static constexpr unsigned size() { return N; }
   static constexpr unsigned type_bits() { return aie_emulation::kBits<T>; }
@@ -47,14 +50,15 @@ class vector {
   static constexpr bool is_signed() { return aie_emulation::kIsSigned<T>; }
   static constexpr bool is_floating_point() { return aie_emulation::kIsFloat<T>; }
 
-  vector() = default;  // lanes are undefined on the core; zero here
-  template <class Tag>
-  vector(const accum<Tag, N>& acc) : vector(acc.template to_vector<T>()) {}
+  // AIE API, Basic Type Initialization: contents "are undefined when default constructed" (zero here); aie::vector:
+  // from a list of values.
+  vector() = default;
   template <class... V>
   explicit vector(T first, V... rest)
     requires(sizeof...(V) + 1 == N)
       : lanes{first, T(rest)...} {}
 
+  // AIE API, aie::vector: get, set and operator[] read or update the element at an index.
   T get(unsigned index) const { return lanes[index]; }  // vextract; fused into the broadcast that uses it
   void set(T value, unsigned index) {                   // vinsert
     aie_emulation::CountMove(1);
@@ -65,6 +69,8 @@ class vector {
   T operator[](unsigned index) const { return lanes[index]; }
   vector_elem_ref<T, N> operator[](unsigned index) { return {*this, index}; }
 
+  // AIE API, aie::vector: extract copies the index-th part of M elements, insert overwrites it; grow puts the vector
+  // into a larger one whose other elements are "undefined" (zero here), grow_extract does the one that M asks for.
   // Parts of 256 bits and more are sub-registers: reading and writing them is register renaming, and free.
   template <unsigned M>
   vector<T, M> extract(unsigned index) const {
@@ -99,7 +105,9 @@ class vector {
     else
       return extract<M>(index);
   }
-  // A 256-bit vector is repeated by one shuffle, what is above 512 bits by one move for each 512.
+
+  // AIE API, aie::vector, grow_replicate: "replicated as many times as required to fill the output". A 256-bit vector
+  // is repeated by one shuffle, what is above 512 bits by one move for each 512.
   template <unsigned M>
   vector<T, M> grow_replicate() const {
     vector<T, M> whole;
@@ -107,6 +115,8 @@ class vector {
     if constexpr (M > N) aie_emulation::CountMove((bits() < 512 ? 1 : 0) + aie_emulation::Issues(whole.bits()) - 1);
     return whole;
   }
+
+  // AIE API, aie::vector, split: a std::tuple of the parts of M elements.
   template <unsigned M>
   auto split() const {
     return [this]<std::size_t... I>(std::index_sequence<I...>) {
@@ -114,7 +124,8 @@ class vector {
     }(std::make_index_sequence<N / M>{});
   }
 
-  // The same bits as lanes of another type.
+  // AIE API, Vector and Accumulator Conversions, cast_to: reinterpreted with "the same total size"; the order of lanes
+  // is that of memory, low first.
   template <class D>
   auto cast_to() const {
     constexpr unsigned M = bits() / aie_emulation::kBits<D>;
@@ -126,7 +137,10 @@ class vector {
     return result;
   }
 
-  // Wider or narrower integers: unpack takes the ldb slot, or rides on the load; pack takes the st slot.
+  // AIE API, aie::vector, unpack: every element "in a wider type", of twice the bits; unpack_sign says at run time if
+  // they are signed. pack: "in a narrower type", of half the bits. What pack does with a value that does not fit is not
+  // documented; assumed: the saturation register decides, as in srs. unpack takes the ldb slot, or rides on the load;
+  // pack takes the st slot.
   template <class D>
   vector<D, N> unpack_sign(bool v_sign) const {
     static_assert(aie_emulation::kBits<D> == 2 * type_bits() && !is_floating_point(),
@@ -170,6 +184,7 @@ class vector {
     return result;
   }
 
+  // Emulation: the lanes in memory.
   void load_bytes(const uint8_t* source) {
     if constexpr (aie_emulation::kIsNibble<T>) {
       for (unsigned i = 0; i < N / 2; ++i) lanes[2 * i] = T(source[i] & 15), lanes[2 * i + 1] = T(source[i] >> 4);
@@ -185,12 +200,14 @@ class vector {
     }
   }
 
+  // Emulation: the lanes, and what the counters need to know of them.
   std::array<T, N> lanes{};
   aie_emulation::Origin origin = aie_emulation::Origin::kComputed;
   // Matrix operands are converted once, however many multiplications use the register: set by the first, as A and as B.
   mutable bool converted_a = false, converted_b = false;
 };
 
+// Emulation: which kind of operand is it? (The API's concepts aie::Vector and aie::Accum.)
 template <class T>
 constexpr bool is_vector_v = false;
 template <class T, unsigned N>
@@ -200,12 +217,14 @@ constexpr bool is_accum_v = false;
 template <class Tag, unsigned N>
 constexpr bool is_accum_v<accum<Tag, N>> = true;
 
-// mask.hpp: one bit a lane, in scalar registers.
+// AIE API, aie::mask: "a collection of values that can be 0 or 1", one an element.
 template <unsigned N>
 class mask {
  public:
   static constexpr unsigned size() { return N; }
   mask() = default;
+
+  // AIE API, aie::mask, from_uint32, from_uint64: "each bit in the input words" is an element, the low bit the first.
   static mask from_uint32(uint32_t low, uint32_t high = 0)
     requires(N <= 64)
   {
@@ -218,6 +237,8 @@ class mask {
     for (unsigned i = 0; i < N; ++i) m.bits[i] = bits >> i & 1;
     return m;
   }
+
+  // AIE API, aie::mask: test, set (to 1), clear (to 0); empty: all are 0; full: all are 1; count: how many are 1.
   bool test(unsigned index) const { return bits[index]; }
   void set(unsigned index) { bits[index] = true; }
   void clear(unsigned index) { bits[index] = false; }
@@ -228,6 +249,9 @@ class mask {
     for (bool b : bits) n += b;
     return n;
   }
+
+  // AIE API, aie::mask: negation of all elements; two masks merged by and, or. (Exclusive or: not documented, bit by
+  // bit.)
   mask operator~() const {
     return combine(*this, [](bool a, bool) { return !a; });
   }
@@ -241,6 +265,7 @@ class mask {
     return combine(o, [](bool a, bool b) { return a != b; });
   }
 
+  // Emulation: a bool an element.
   std::array<bool, N> bits{};
 
  private:

@@ -90,6 +90,9 @@ def test_integers_wrap() -> None:
         assert np.array_equal(Core()("add_int32", a32, b32, out=(64, np.int32)), a32 + b32)
     a16[0] = -(2**15)
     assert np.array_equal(Core()("abs_int16", a16, out=(64, np.int16)), np.abs(a16))  # numpy's -32768 wraps too
+    assert np.array_equal(Core()("neg_int8", a8, out=(64, np.int8)), -a8)
+    for name in ("neg_uint8", "abs_uint8"):  # unsigned: the vector itself
+        assert np.array_equal(Core()(name, a8.view(np.uint8), out=(64, np.uint8)), a8.view(np.uint8))
 
 
 def test_signs() -> None:

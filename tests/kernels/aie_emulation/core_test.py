@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kernels.aie_emulation.host_library import Counters, aligned
+from kernels.aie_emulation.host_library import Counters, aligned, bfloat16_values
 
-from .probing import Core
+from .probing import SATURATE, SYMMETRIC, Core
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -83,9 +85,31 @@ def test_counters_and_modes_reset() -> None:
     assert core.library.rounding() == 0  # floor
 
 
+def test_swapping_modes_gives_those_before() -> None:
+    core = Core("conv_even", SATURATE)
+    assert core("swap_modes", 1, SYMMETRIC, out=(4, np.int32)).tolist() == [12, SATURATE, 1, SYMMETRIC]
+    x = np.full(64, 1 + 2**-9, np.float32)  # the new mode, ceil, counts
+    assert np.array_equal(bfloat16_values(core("float_to_bf16", x, out=(64, np.uint16))), np.full(64, 1 + 2**-7))
+
+
+@pytest.mark.parametrize("name", ["ups_int32", "srs_acc32_int32"])
+def test_a_shift_that_the_core_would_lose_is_refused(name: str) -> None:
+    x = np.arange(64, dtype=np.int32)
+    assert np.array_equal(Core()(name, x, 0, out=(64, np.int32)), x)
+    code = (
+        "import numpy as np; from tests.kernels.aie_emulation.probing import Core; "
+        f"Core()({name!r}, np.zeros(64, np.int32), 1, out=(64, np.int32))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == -signal.SIGABRT
+    assert "without a shift" in result.stderr
+
+
 @pytest.mark.parametrize(
     "body, reason",
     [
+        ("aie::vector<bfloat16, 32> v = aie::accum<accfloat, 32>();", "conversion"),
+        ("using V = aie::vector<float, 16>; aie::reduce_add_v(V(), V(), V(), V(), V());", "4 vectors at most"),
         ("aie::mmul<8, 8, 8, int16, int16> m;", "matrix shape that AIE2P, or this emulation, does not have"),
         ("aie::mmul<3, 8, 8, int8, int8> m;", "matrix shape"),
         ("aie::vector<double, 8> v;", "element type that the emulation does not have"),

@@ -11,6 +11,12 @@ PROBE void set_modes(int32_t rounding, int32_t saturation) {
   aie::set_rounding(static_cast<aie::rounding_mode>(rounding));
   aie::set_saturation(static_cast<aie::saturation_mode>(saturation));
 }
+PROBE void swap_modes(int32_t* previous, int32_t rounding, int32_t saturation) {
+  previous[0] = int32_t(aie::swap_rounding(static_cast<aie::rounding_mode>(rounding)));
+  previous[1] = int32_t(aie::swap_saturation(static_cast<aie::saturation_mode>(saturation)));
+  previous[2] = int32_t(aie::tile::current().get_rounding());
+  previous[3] = int32_t(aie::tile::current().get_saturation());
+}
 
 // Conversions.
 PROBE void float_to_bf16(const float* x, bfloat16* y) {
@@ -40,6 +46,7 @@ SRS(srs_acc32_int16, int32, acc32, int16)
 SRS(srs_acc32_uint16, int32, acc32, uint16)
 SRS(srs_acc64_int16, int32, acc64, int16)
 SRS(srs_acc64_int32, int32, acc64, int32)
+SRS(srs_acc32_int32, int32, acc32, int32)
 PROBE void ups_int16(const int16* x, int32* y, int32_t shift) {
   store_v(y, aie::accum<acc32, 64>(load_v<64>(x), shift).to_vector<int32>());
 }
@@ -47,6 +54,9 @@ PROBE void ups_uint8(const uint8* x, int32* y, int32_t shift) {
   store_v(y, aie::accum<acc32, 64>(load_v<64>(x), shift).to_vector<int32>());
 }
 PROBE void ups_int4(const int4* x, int32* y) { store_v(y, aie::accum<acc32, 64>(load_v<64>(x)).to_vector<int32>()); }
+PROBE void ups_int32(const int32* x, int32* y, int32_t shift) {
+  store_v(y, aie::accum<acc32, 64>(load_v<64>(x), shift).to_vector<int32>());
+}
 PROBE void float_bits_through_acc32(const float* x, float* y) {
   store_v(y, aie::accum<acc32, 64>(load_v<64>(x)).to_vector<float>());
 }
@@ -110,6 +120,9 @@ TERNARY(mac_int8, int8, acc32, int32, aie::mac(acc, a, b))
 UNARY(neg_bf16, bfloat16, bfloat16, 64, aie::neg(v))
 UNARY(abs_bf16, bfloat16, bfloat16, 64, aie::abs(v))
 UNARY(abs_int16, int16, int16, 64, aie::abs(v))
+UNARY(neg_int8, int8, int8, 64, aie::neg(v))
+UNARY(neg_uint8, uint8, uint8, 64, aie::neg(v))
+UNARY(abs_uint8, uint8, uint8, 64, aie::abs(v))
 UNARY(neg_accum, float, float, 64, aie::neg(aie::accum<accfloat, 64>(v)).to_vector<float>())
 #define REDUCE(name, in, lanes, f) \
   PROBE void name(const in* x, in* y) { *y = aie::f(load_v<lanes>(x)); }

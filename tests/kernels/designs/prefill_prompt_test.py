@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels.gemma3_shapes import GEMMA3_4B, GEMMA3_270M, SHAPES, Gemma3Shape
+from kernels.gemma3_shapes import GEMMA3_1B, GEMMA3_4B, GEMMA3_270M, SHAPES, Gemma3Shape
 from kernels.prefill_layer.launches import handover_launch, head_launch, layer_launches, plan_prompt
 from tests.kernels.designs.gemma3_reference import prefill, random_model
 from tests.kernels.designs.prefill_prompt import lowered, model_in_ddr, run_prompt
@@ -24,6 +24,7 @@ def embeddings(tokens: int, hidden: int) -> Any:
     [
         pytest.param(replace(GEMMA3_270M, layers=2), 64, id="270m"),
         pytest.param(replace(GEMMA3_270M, layers=1, window=64), 140, id="270m, past a window"),
+        pytest.param(replace(GEMMA3_1B, layers=1), 64, id="1b"),
         pytest.param(replace(GEMMA3_4B, layers=1, inter=1024), 64, id="4b, narrow"),
     ],
 )

@@ -7,6 +7,8 @@ the lock has changed. Loop rounds that remain are in the list `C`, so that a jum
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
+from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,8 +59,7 @@ class CoreCode:
             self._emit(2, "me.rounds += 1")
         self._emit(1, "if t: yield t")
         self._emit(1, "yield None") if not self.core.program else None
-        source = "\n".join(self.lines)
-        exec(compile(source, f"<{self.core.name}>", "exec"), self.names)
+        exec(_compiled("\n".join(self.lines)), self.names)
         loops = len(self.counters)
         return self.names["core"], [0] * len(self.rings), [0] * loops, [0] * loops
 
@@ -249,6 +250,12 @@ class CoreCode:
         listed = ", ".join(self._value(i, timing) for i in indices)
         plain = "int" if np.issubdtype(np.dtype(value.dtype), np.integer) else "float"
         return f"{plain}({self._array(target)}[{listed}])"
+
+
+@cache
+def _compiled(source: str) -> CodeType:
+    """Cores that do the same on other objects share their code, and so do runs: what differs is in `names`."""
+    return compile(source, "<core>", "exec")
 
 
 _cycle_cache: dict[tuple[Any, ...], float] = {}

@@ -274,6 +274,25 @@ def test_the_profile_of_onnxruntime_has_the_launches(model: onnx.ModelProto, tmp
     profiled_run(session)  # it is over
 
 
+def test_profiles_of_two_sessions_at_once_stay_apart(model: onnx.ModelProto, tmp_path: Path) -> None:
+    sessions = []
+    for name in ("first", "second"):
+        options = ryzen.session_options(device="host", accuracy="exact")
+        options.enable_profiling = True
+        options.profile_file_prefix = str(tmp_path / name)
+        sessions.append(ort.InferenceSession(model.SerializeToString(), options))
+    with pytest.raises(Exception, match="outside of the vocabulary"):
+        prefill(sessions[0], [2, 512])  # a run that fails leaves nothing behind
+    runs = (sessions[0], sessions[1], sessions[0])
+    threads = [threading.Thread(target=prefill, args=(session,)) for session in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    profiles = [json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")) for session in sessions]
+    assert [sum(e["args"].get("part") == "embed" for e in profile) for profile in profiles] == [2, 1]
+
+
 def test_one_token_graph_is_taken_whole(tiny_model_folder: Path, tmp_path: Path, ep_library: str) -> None:
     """Its number of new tokens is a constant in the arithmetic of the cache's length."""
     out = tmp_path / "split"

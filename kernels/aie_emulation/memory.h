@@ -124,7 +124,8 @@ vector_iterator<const T, N> cbegin_restrict_vector(const T* pointer) {
 
 // AIE API, Memory (Block Vector Buffer Streams): reads vectors of blocks and advances, by pop or >>; vectors need no
 // alignment of their own, since "a separate FIFO memory interface" of the core takes "larger, unaligned pops". Counted
-// as one instruction for 64 values (vld.pop.576), after one fill.
+// as one instruction for 64 values (vld.pop.576), after one fill. seek is on no page: it moves by whole vectors, as
+// detail/aie2p/array_helpers.hpp has it and mlir-aie's kernels use it.
 template <class T, unsigned N>
 class block_vector_input_buffer_stream {
  public:
@@ -138,11 +139,6 @@ class block_vector_input_buffer_stream {
     vector_type v;
     v.load_bytes(pointer_);
     pointer_ += vector_type::memory_bytes();
-    return v;
-  }
-  vector_type pop_seek(int vectors) {
-    vector_type v = pop();
-    seek(vectors);
     return v;
   }
   block_vector_input_buffer_stream& operator>>(vector_type& v) {

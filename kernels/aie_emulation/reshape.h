@@ -34,16 +34,11 @@ auto concat(const accum<Tag, N>& first, const A&... rest)
   return result;
 }
 
-// AIE API, Vector and Accumulator Conversions, vector_cast: reinterpreted, as vector::cast_to; accum_cast, not
-// documented, as accum::cast_to; unpack: "the next larger integer datatype"; pack: "the next smaller"; to_vector: as
-// accum::to_vector.
+// AIE API, Vector and Accumulator Conversions, vector_cast: reinterpreted, as vector::cast_to; unpack: "the next larger
+// integer datatype"; pack: "the next smaller"; to_vector: as accum::to_vector.
 template <class D, class T, unsigned N>
 auto vector_cast(const vector<T, N>& v) {
   return v.template cast_to<D>();
-}
-template <class D, class Tag, unsigned N>
-auto accum_cast(const accum<Tag, N>& a) {
-  return a.template cast_to<D>();
 }
 template <class T, unsigned N>
 auto unpack(const vector<T, N>& v) {

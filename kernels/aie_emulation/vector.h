@@ -1,5 +1,5 @@
-// aie::vector and aie::mask: lanes in an array, one a lane (sub-byte lanes too; they are packed
-// only in memory and in casts).
+// aie::vector and aie::mask: lanes in an array, one a lane (sub-byte lanes too; they are packed only in memory and in
+// casts).
 #pragma once
 
 #include <array>
@@ -70,8 +70,9 @@ class vector {
   vector_elem_ref<T, N> operator[](unsigned index) { return {*this, index}; }
 
   // AIE API, aie::vector: extract copies the index-th part of M elements, insert overwrites it; grow puts the vector
-  // into a larger one whose other elements are "undefined" (zero here), grow_extract does the one that M asks for.
-  // Parts of 256 bits and more are sub-registers: reading and writing them is register renaming, and free.
+  // into a larger one whose other elements are "undefined" (zero here), grow_extract does the one that M asks for
+  // (growing at index 0, as vector.hpp does; its page says at the index). Parts of 256 bits and more are sub-registers:
+  // reading and writing them is register renaming, and free.
   template <unsigned M>
   vector<T, M> extract(unsigned index) const {
     static_assert(M <= N);
@@ -250,8 +251,7 @@ class mask {
     return n;
   }
 
-  // AIE API, aie::mask: negation of all elements; two masks merged by and, or. (Exclusive or: not documented, bit by
-  // bit.)
+  // AIE API, aie::mask: negation of all elements; two masks merged by and, or.
   mask operator~() const {
     return combine(*this, [](bool a, bool) { return !a; });
   }
@@ -260,9 +260,6 @@ class mask {
   }
   mask operator|(const mask& o) const {
     return combine(o, [](bool a, bool b) { return a || b; });
-  }
-  mask operator^(const mask& o) const {
-    return combine(o, [](bool a, bool b) { return a != b; });
   }
 
   // Emulation: a bool an element.

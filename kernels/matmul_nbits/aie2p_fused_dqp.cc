@@ -36,8 +36,7 @@ Lanes FusedUnit(const uint8_t* unit, const bfloat16* x, const bfloat16* record, 
   aie::mmul<kLimbs, 16, kStrip, int8, uint4> product;
   product.mul(ToLimbs(x, limbs), aie::load_v<256>(nibbles));
   product.mac(ToLimbs(x + 16, limbs), aie::load_v<256>(nibbles + 128));
-  const Lanes value =
-      aie::sub(aie::accum_cast<accfloat>(aie::add(product.to_accum(), magic)), aie::accum_cast<accfloat>(magic));
+  const Lanes value = aie::sub(aie::add(product.to_accum(), magic).cast_to<accfloat>(), magic.cast_to<accfloat>());
   const aie::vector<bfloat16, kLimbs * kStrip> high = value.to_vector<bfloat16>();
   const aie::vector<bfloat16, kLimbs * kStrip> low = aie::sub(value, high).to_vector<bfloat16>();
 

@@ -34,7 +34,7 @@ Lanes FusedUnit(const uint8_t* unit, const bfloat16* x, const bfloat16* record, 
     top.mac(a1, aie::filter_even(b1, 8)), bottom.mac(a1, aie::filter_odd(b1, 8));
   }
   const aie::accum<acc32, 2 * kHalf> product = aie::concat(top.to_accum(), bottom.to_accum());
-  Lanes rest = aie::sub(aie::accum_cast<accfloat>(aie::add(product, magic)), aie::accum_cast<accfloat>(magic));
+  Lanes rest = aie::sub(aie::add(product, magic).cast_to<accfloat>(), magic.cast_to<accfloat>());
   const aie::vector<bfloat16, 2 * kHalf> high = rest.to_vector<bfloat16>();
   rest = aie::sub(rest, high);
   const aie::vector<bfloat16, 2 * kHalf> middle = rest.to_vector<bfloat16>();

@@ -5,14 +5,16 @@ Weights are not touched; onnxruntime maps them when a session is made.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx  # not onnx_ir: a process that only runs a model would have 36 MiB more
+
 from .errors import Problem
 from .graph_passes.names import DOMAIN, FORMAT_KEY, FORMAT_VERSION
-from .onnx_outline import Node, Outline, read_outline
 from .sources import strict_json
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelFolder", "open_model_folder"]
 
 _CONVERT = "make the folder with `ryzen-npu-gemma convert SRC OUT`"
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
 _MAX_GRAPH_BYTES = 2**31 - 1  # protobuf's own limit
 
 
@@ -78,7 +81,7 @@ def open_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
     for name in ("model.onnx", "genai_config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise Problem("this is not a converted model", folder, f"no {name}", _CONVERT)
-    model = _read_graph(folder / "model.onnx")
+    graph = _read_graph(folder / "model.onnx")
     config_path = folder / "genai_config.json"
     config = strict_json.load(config_path).get("model")
     if not isinstance(config, dict):
@@ -90,19 +93,19 @@ def open_model_folder(path: str | os.PathLike[str]) -> ModelFolder:
         context_length=_integer(config_path, "context_length", config.get("context_length"), least=1),
         bos_id=_integer(config_path, "bos_token_id", config.get("bos_token_id")),
         eos_ids=frozenset(_integer(config_path, "eos_token_id", value) for value in eos_ids),
-        windows=_windows(model, folder / "model.onnx"),
-        parameters=_parameters(model),
+        windows=_windows(graph, folder / "model.onnx"),
+        parameters=_parameters(graph),
     )
 
 
-def _read_graph(path: Path) -> Outline:
+def _read_graph(path: Path) -> onnx.GraphProto:
     if (size := path.stat().st_size) > _MAX_GRAPH_BYTES:
         raise Problem("the graph is too large", path, f"{size} bytes", _CONVERT)
     try:
-        model = read_outline(path)
-    except (ValueError, OSError) as error:
+        model = onnx.load_model(path, load_external_data=False)
+        version = {entry.key: entry.value for entry in model.metadata_props}.get(FORMAT_KEY)
+    except Exception as error:  # protobuf raises many kinds for damaged files
         raise Problem("this is not an ONNX model", path, _first_line(error), _CONVERT) from error
-    version = model.metadata.get(FORMAT_KEY)
     if version is None:
         raise Problem("this ONNX model was not made by `convert`", path, f"no {FORMAT_KEY} in its metadata", _CONVERT)
     if version != FORMAT_VERSION:
@@ -112,32 +115,36 @@ def _read_graph(path: Path) -> Outline:
             f"{version!r} for {FORMAT_VERSION!r}",
             "convert the model again, or install the version that made it",
         )
-    return model
+    return model.graph
 
 
-def _windows(model: Outline, path: Path) -> tuple[int, ...] | None:
-    layer_of = {f"past_key_values.{layer}.key": layer for layer in range(len(model.inputs))}
-    layers = sum(name in layer_of for name in model.inputs)
+def _windows(graph: onnx.GraphProto, path: Path) -> tuple[int, ...] | None:
+    layer_of = {f"past_key_values.{layer}.key": layer for layer in range(len(graph.input))}
+    layers = sum(value.name in layer_of for value in graph.input)
     windows: dict[int, int] = {}
-    for node in model.nodes:
+    for node in graph.node:
         if node.domain == DOMAIN and node.op_type in ("FlowQKV", "FlowKV"):
-            windows |= {layer_of[name]: _window(node, path) for name in node.inputs if name in layer_of}
+            windows |= {layer_of[name]: _window(node, path) for name in node.input if name in layer_of}
     return tuple(windows[layer] for layer in range(layers)) if sorted(windows) == list(range(layers)) else None
 
 
-def _parameters(model: Outline) -> int:
-    counts = dict(model.float_sizes)
-    for node in model.nodes:
-        N, K = (node.integers.get(name) for name in "NK")
-        if (
-            node.domain == DOMAIN and N is not None and K is not None and len(node.inputs) > 1
-        ):  # packed: the bytes are no count
-            counts[node.inputs[1]] = N * K
+def _parameters(graph: onnx.GraphProto) -> int:
+    counts = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in _FLOATS}
+    for node in graph.node:
+        integers = _integers(node)
+        N, K = integers.get("N"), integers.get("K")
+        if node.domain == DOMAIN and N is not None and K is not None and len(node.input) > 1:
+            counts[node.input[1]] = N * K  # packed: the bytes are no count
     return sum(counts.values())
 
 
-def _window(node: Node, path: Path) -> int:
-    window = node.integers.get("window", 0)
+def _integers(node: onnx.NodeProto) -> dict[str, int | None]:
+    """Its attributes; None for one of another type."""
+    return {a.name: a.i if a.type == onnx.AttributeProto.INT else None for a in node.attribute}
+
+
+def _window(node: onnx.NodeProto, path: Path) -> int:
+    window = _integers(node).get("window", 0)
     if window is None or window < 0:
         raise Problem("the attention window is not a number of positions", f"{path}: {node.name}", window, _CONVERT)
     return window

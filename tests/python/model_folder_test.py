@@ -151,12 +151,12 @@ def test_a_damaged_tokenizer_is_refused(folder, text):
 
 
 def test_running_a_model_takes_no_converter_into_the_process() -> None:
-    """onnx, onnx_ir and what they import are 86 MiB."""
+    """onnx_ir, onnxscript and what they import are 73 MiB; onnx alone is 12, and reads the graph."""
     package = "onnxruntime_ep_ryzen_npu_gemma"
     modules = ", ".join(
         f"{package}.{name}" for name in ("model_folder", "session", "decoder", "generation", "conversation")
     )
-    code = f"import sys, {modules}; print([m for m in ('onnx', 'onnx_ir', 'onnxscript', 'sympy') if m in sys.modules])"
+    code = f"import sys, {modules}; print([m for m in ('onnx_ir', 'onnxscript', 'sympy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -78,17 +78,15 @@ def test_options_of_the_provider_arrive(demo_folder: Path) -> None:
 
 
 def test_fast_keeps_the_perplexity(on_ep: Any, demo_folder: Path, prompts: list[np.ndarray]) -> None:
-    """Within what 150 tokens can tell; the contract itself, 0.5 %, needs thousands (tests/models)."""
+    """The contract, on as many tokens as it takes to tell: of 1000 the mean's standard error is 0.0024."""
     fast = generating.open_on_ep(demo_folder, accuracy="fast")
-    exact_nll, fast_nll = (_nll(model, prompts[2][:200], 50) for model in (on_ep, fast))
-    difference = fast_nll - exact_nll
-    standard_error = difference.std() / np.sqrt(len(difference))
-    assert standard_error < 0.01  # measured 0.006: a broken mode is far outside
-    assert abs(difference.mean()) <= 0.005 + 2 * standard_error
-    assert difference.any()  # the option has arrived
+    ids = prompts[2][:1050]
+    exact_nll, fast_nll = (_mean_nll(model, ids, 50) for model in (on_ep, fast))
+    assert abs(np.expm1(fast_nll - exact_nll)) <= 0.005  # measured 0.0030
+    assert exact_nll != fast_nll  # the option has arrived
 
 
-def _nll(model: Any, ids: np.ndarray, first: int) -> np.ndarray:
+def _mean_nll(model: Any, ids: np.ndarray, first: int) -> float:
     """Of the tokens from `first` on, each run by itself."""
     generator = make(model, ids[:first])
     nll = []
@@ -96,7 +94,7 @@ def _nll(model: Any, ids: np.ndarray, first: int) -> np.ndarray:
         logits = generator.get_logits()[0, 0].astype(np.float64)
         nll.append(np.logaddexp.reduce(logits) - logits[token])
         generator.append_tokens(np.array([token], np.int32))
-    return np.array(nll)
+    return float(np.mean(nll))
 
 
 @pytest.mark.parametrize("chunk", [0, 37, 256])

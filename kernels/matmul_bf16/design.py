@@ -28,7 +28,7 @@ from aie.iron.controlflow import range_
 from aie.iron.device import NPU2, Tile
 from ml_dtypes import bfloat16
 
-from ..tile_streams import array
+from ..tile_streams import array, linear
 
 COLUMNS, ROWS = 8, 4
 TILE_K = 64
@@ -193,7 +193,7 @@ def matmul(plan: Matmul) -> Any:
                 rt.fill(x_l2[c].prod(), x, _x_tap(plan, row * plan.block_m + c * m), group, placement=Tile(c, 0))
             for r in range(ROWS):
                 size = plan.inner // TILE_K * plan.weight_tile
-                tap = _linear(plan.weight_bytes, (column * ROWS + r) * size, size)
+                tap = linear(plan.weight_bytes, (column * ROWS + r) * size, size)
                 rt.fill(w_l2[r].prod(), w, tap, group, placement=Tile(2 * r, 0))
             for c in range(COLUMNS):
                 tap = _y_tap(plan, row * plan.block_m + c * m, column * plan.block_n)
@@ -204,10 +204,6 @@ def matmul(plan: Matmul) -> Any:
         for group in groups:
             rt.finish_task_group(group)
     return Program(NPU2(), rt).resolve_program()
-
-
-def _linear(total: int, offset: int, count: int) -> TensorAccessPattern:
-    return TensorAccessPattern((total,), offset, [1, 1, 1, count], [0, 0, 0, 1])
 
 
 def _x_tap(plan: Matmul, first_row: int) -> TensorAccessPattern:

@@ -27,7 +27,7 @@ import onnxruntime as ort
 import onnxruntime_ep_ryzen_npu_gemma as ryzen
 from onnxruntime_ep_ryzen_npu_gemma.decoder import Decoder
 from onnxruntime_ep_ryzen_npu_gemma.model_folder import ModelFolder, open_model_folder
-from tests.bench.roofline import markdown_table, measure_machine
+from tests.bench.roofline import markdown_table, measure_machine, peaks
 
 __all__ = ["Part", "parts_of"]
 
@@ -148,9 +148,7 @@ def main() -> int:
         prompts[accuracy] = _profile(folder, accuracy, args.threads, prompt)
     after = measure_machine(args.program, args.threads)
     rates = {name: (before[name] + after[name]) / 2 for name in before}
-    floating = max(rate for name, rate in rates.items() if "fp32" in name)
-    integer = max(rate for name, rate in rates.items() if "int8" in name or "vnni" in name)
-    half = max(rate for name, rate in rates.items() if "bf16" in name or "fp32" in name)
+    floating, integer, half = peaks(rates)
     if args.json:
         results = {"token": tokens, "prompt": prompts}
         plain = {k: {a: [vars(part) for part in parts] for a, parts in v.items()} for k, v in results.items()}

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from aie.helpers.taplib import TensorAccessPattern
 from aie.iron import Kernel, ObjectFifo, Program, Runtime, Worker
 from aie.iron.controlflow import range_
 from aie.iron.device import NPU2, Tile
 from aie.iron.placers import SequentialPlacer
 from ml_dtypes import bfloat16
 
-from ...tile_streams import array
+from ...tile_streams import array, linear
 
 HEADS, TILES, STAGES = 2, 4, 4  # of a launch: heads, query tiles of each, parts of the keys
 SIZE = 64  # of a tile, both ways
@@ -89,9 +88,6 @@ def attention(keys: int) -> Any:
             below = (merged[column, stage] if stage else outputs[column]).prod()
             ends = [qk.cons(depth=1), v.cons(depth=1), above, below, *kernels]
             workers.append(Worker(core_of(own, stage), ends, placement=Tile(column, 2 + stage)))
-
-    def linear(total: int, first: int, count: int) -> TensorAccessPattern:
-        return TensorAccessPattern((total,), first, [1, 1, 1, count], [0, 0, 0, 1])
 
     queries, cache = HEADS * QUERIES * SIZE, HEADS * keys * SIZE
     runtime = Runtime()

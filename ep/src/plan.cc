@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "ep/src/error.h"
+#include "ep/src/last_rows.h"
 
 namespace ryzen_npu_gemma::ep {
 namespace {
@@ -15,7 +16,7 @@ class Builder {
  public:
   Builder(const Graph& graph, const Policy& policy, const std::vector<std::string>& input_names,
           const std::vector<std::string>& output_names, WeightStore& weights)
-      : graph_(graph), policy_(policy), weights_(weights) {
+      : graph_(graph), activations_(NeededRows(graph, policy.activations, output_names)), weights_(weights) {
     for (std::size_t i = 0; i < input_names.size(); ++i) input_index_[input_names[i]] = static_cast<int>(i);
     for (std::size_t i = 0; i < output_names.size(); ++i) output_index_[output_names[i]] = static_cast<int>(i);
     for (const auto& name : input_names) plan_.inputs.push_back({name, DataType::kOther, PlanInput::Role::kOther});
@@ -55,8 +56,7 @@ class Builder {
       launch.y = Define(n.outputs[0]);
       Emit(n.name, std::move(launch));
     } else if (n.op_type == "RMSNormalization") {
-      Emit(n.name,
-           RmsNorm{Read(n.inputs[0]), Floats(n.inputs[1]), AttributeOr(n, "epsilon", 1e-5f), Define(n.outputs[0])});
+      Emit(n.name, RmsNorm{ReadFor(n, 0), Floats(n.inputs[1]), AttributeOr(n, "epsilon", 1e-5f), Define(n.outputs[0])});
     } else if (n.op_type == "MatMulNBits") {
       LowerMatMul(index);
     } else if (n.op_type == "FlowQKV" || n.op_type == "FlowKV") {
@@ -64,7 +64,7 @@ class Builder {
     } else if (n.op_type == "Gelu") {
       LowerGelu(index);
     } else if (n.op_type == "Add" || n.op_type == "Mul") {
-      Emit(n.name, Elementwise{n.op_type == "Mul", Read(n.inputs[0]), Read(n.inputs[1]), Define(n.outputs[0])});
+      Emit(n.name, Elementwise{n.op_type == "Mul", ReadFor(n, 0), ReadFor(n, 1), Define(n.outputs[0])});
     } else if (n.op_type == "Gather") {
       Emit(n.name, LastRow{Read(n.inputs[0]), Define(n.outputs[0])});
     } else if (n.op_type == "Shape") {
@@ -82,14 +82,14 @@ class Builder {
     }
   }
 
-  // The MatMulNBits nodes that read the same activation (q, k, v; gate, up) become one launch.
+  // The MatMulNBits nodes that read the same rows of one activation (q, k, v; gate, up) become one launch.
   void LowerMatMul(int index) {
     const int a = graph_.nodes[index].inputs[0];
-    MatMul launch{Read(a), {}, {}};
+    MatMul launch{ReadFor(graph_.nodes[index], 0), {}, {}};
     std::string name;
     for (int i : ConsumersFrom(a, index)) {
       const Node& n = graph_.nodes[i];
-      if (n.op_type != "MatMulNBits" || n.inputs[0] != a) continue;
+      if (n.op_type != "MatMulNBits" || n.inputs[0] != a || Shape(n.outputs[0]).rows != launch.a.rows) continue;
       launch.w.push_back(Weight(n));
       launch.y.push_back(Define(n.outputs[0]));
       done_[i] = true;
@@ -105,19 +105,19 @@ class Builder {
     const Value& y = ValueOf(n.outputs[0]);
     if (!output_index_.contains(y.name) && y.consumers.size() == 1) {
       const Node& mul = graph_.nodes[y.consumers[0]];
-      const int up = mul.inputs[0] == n.outputs[0] ? mul.inputs[1] : mul.inputs[0];
-      if (mul.op_type == "Mul" && IsComputed(up)) {
-        Emit(n.name, GeluMul{Read(n.inputs[0]), Read(up), Define(mul.outputs[0])});
+      const std::size_t up = mul.inputs[0] == n.outputs[0] ? 1 : 0;
+      if (mul.op_type == "Mul" && IsComputed(mul.inputs[up])) {
+        Emit(n.name, GeluMul{ReadFor(n, 0), ReadFor(mul, up), Define(mul.outputs[0])});
         done_[y.consumers[0]] = true;
         return;
       }
     }
-    Emit(n.name, Gelu{Read(n.inputs[0]), Define(n.outputs[0])});
+    Emit(n.name, Gelu{ReadFor(n, 0), Define(n.outputs[0])});
   }
 
   void LowerFlow(const Node& n) {
     FlowAttention f;
-    f.q = Read(n.inputs[0]);
+    f.q = ReadFor(n, 0);
     f.k = Read(n.inputs[1]);
     f.v = Read(n.inputs[2]);
     f.past_k_input = BindInput(n.inputs[3], PlanInput::Role::kOther);
@@ -135,7 +135,7 @@ class Builder {
     f.scale = AttributeOr(n, "scale", 0.0f);
     f.eps = AttributeOr(n, "eps", 0.0f);
     f.rope = RopeIndex(
-        {AttributeOr(n, "rope_theta", 0.0f), AttributeOr(n, "rope_factor", 1.0f), f.head_dim, f.past_len, f.q.rows});
+        {AttributeOr(n, "rope_theta", 0.0f), AttributeOr(n, "rope_factor", 1.0f), f.head_dim, f.past_len, f.k.rows});
     f.kv_type = ValueOf(n.inputs[3]).type;
     f.name = n.name;
     f.y = Define(n.outputs[0]);
@@ -202,8 +202,7 @@ class Builder {
 
   Operand Read(int value) {
     if (operands_[value]) return *operands_[value];
-    const Value& v = ValueOf(value);
-    Operand operand = Shape(v);
+    Operand operand = Shape(value);
     operand.place = Operand::Place::kInput;
     operand.index = BindInput(value, PlanInput::Role::kActivation);
     plan_.inputs[operand.index].rows = operand.rows;
@@ -212,8 +211,21 @@ class Builder {
     return operand;
   }
 
+  // Of an input of the node the rows that its result is made of: all, or a copy of the last.
+  Operand ReadFor(const Node& n, std::size_t input) {
+    const int value = n.inputs[input];
+    const Operand x = Read(value);
+    const int rows = Shape(n.outputs[0]).rows;
+    if (x.rows == rows) return x;
+    if (const auto it = last_rows_.find(value); it != last_rows_.end()) return it->second;
+    Operand last{Operand::Place::kBuffer, 0, rows, x.width};
+    last.index = TakeBuffer(last);
+    Emit(ValueOf(value).name, LastRow{x, last});
+    return last_rows_[value] = last;
+  }
+
   Operand Define(int value) {
-    Operand operand = Shape(ValueOf(value));
+    Operand operand = Shape(value);
     if (const int output = Output(value); output >= 0) {
       operand.place = Operand::Place::kOutput;
       operand.index = output;
@@ -225,9 +237,10 @@ class Builder {
     return operand;
   }
 
-  Operand Shape(const Value& v) {
-    const auto it = policy_.activations.find(v.name);
-    if (it == policy_.activations.end()) throw Error(ErrorCode::kFail, "plan: value " + v.name + " has no known shape");
+  Operand Shape(int value) {
+    const Value& v = ValueOf(value);
+    const auto it = activations_.find(v.name);
+    if (it == activations_.end()) throw Error(ErrorCode::kFail, "plan: value " + v.name + " has no known shape");
     return {Operand::Place::kBuffer, 0, RowsIndex(it->second.rows), it->second.width};
   }
 
@@ -248,6 +261,7 @@ class Builder {
   void Release(int value) {
     if (value < 0 || --remaining_uses_[value] > 0 || !operands_[value]) return;
     if (operands_[value]->place == Operand::Place::kBuffer) free_.push_back(operands_[value]->index);
+    if (const auto it = last_rows_.find(value); it != last_rows_.end()) free_.push_back(it->second.index);
   }
 
   int RowsIndex(const std::string& name) {
@@ -286,11 +300,12 @@ class Builder {
   }
 
   const Graph& graph_;
-  const Policy& policy_;
+  const Activations activations_;
   WeightStore& weights_;
   Plan plan_;
   std::map<std::string, int, std::less<>> input_index_, output_index_;
   std::vector<std::optional<Operand>> operands_;  // by value
+  std::map<int, Operand> last_rows_;              // by value: a copy of its last row, where one was needed
   std::vector<int> remaining_uses_;               // by value
   std::vector<bool> done_;                        // by node
   std::vector<int> free_;                         // buffers

@@ -41,7 +41,7 @@ struct MatMul {  // y[i] = a w[i]^T: matrices that share their activation are on
   std::vector<Operand> y;
 };
 struct FlowAttention {
-  Operand q, k, v;
+  Operand q, k, v;  // q may be the last of the rows alone, as y is then
   int past_k_input, past_v_input;
   int past_len, shared;  // indices of Plan::scalars
   int present_k_output, present_v_output;

@@ -33,7 +33,7 @@ __all__ = ["Part", "parts_of"]
 
 _ROOT = Path(__file__).parents[2]
 _WARM_UP, _RUNS = 3, 21
-_PROJECTIONS = {"q_proj": "q, k, v", "gate_proj": "gate, up", "o_proj": "o", "down_proj": "down"}
+_PROJECTIONS = {"q_proj": "q, k, v", "k_proj": "q, k, v", "gate_proj": "gate, up", "o_proj": "o", "down_proj": "down"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,6 +89,14 @@ class GraphBuilder {
                 {"mask", std::string("causal")}});
   }
 
+  Node& LastRow(const std::string& x, const std::string& y) {
+    const int64_t last = -1;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(&last);
+    return Add("", "Gather",
+               {Value(x, DataType::kFloat32), Constant("last", DataType::kInt64, {{1, ""}}, {bytes, bytes + 8})}, {y},
+               {{"axis", int64_t{1}}});
+  }
+
   // Fills every 4-bit matrix with random codes, scale 0.01 and minimum -0.075.
   void RandomWeights() {
     std::mt19937 random(11);

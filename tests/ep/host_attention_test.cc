@@ -43,12 +43,13 @@ struct Case {
   std::vector<int64_t> chunks;
   bool in_place;
   int64_t block = 10000;  // rows of a chunk that are done at a time
+  bool last_row = false;  // of a chunk's queries only the last is asked
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   out << "heads " << c.heads << "/" << c.kv_heads << " window " << c.window << " capacity " << c.capacity << " chunks";
   for (int64_t chunk : c.chunks) out << " " << chunk;
-  return out << (c.in_place ? " in place" : "") << " blocks of " << c.block;
+  return out << (c.in_place ? " in place" : "") << " blocks of " << c.block << (c.last_row ? " last row" : "");
 }
 
 FlowAttention Launch(const Case& c) {
@@ -124,15 +125,16 @@ TEST_P(HostAttention, EqualsNaiveAttention) {
     for (int64_t first = 0; first < chunk; first += c.block) {
       const int64_t rows = std::min(c.block, chunk - first), row = past + first;
       FillRopeTable(rope, row, rows, threads, table);
-      RunAttention(f, {past, shared, chunk, first, rows}, q.data() + row * c.heads * kHeadDim,
+      const int64_t queries = !c.last_row ? rows : first + rows == chunk ? 1 : 0, query = first + rows - queries;
+      RunAttention(f, {past, shared, chunk, first, rows, queries}, q.data() + (past + query) * c.heads * kHeadDim,
                    k.data() + row * c.kv_heads * kHeadDim, v.data() + row * c.kv_heads * kHeadDim,
-                   y.data() + first * c.heads * kHeadDim, table, tensors, threads, scratch);
+                   y.data() + query * c.heads * kHeadDim, table, tensors, threads, scratch);
     }
     EXPECT_EQ(tensors.present_shape[0], (std::vector<int64_t>{1, c.kv_heads, shared ? P : past + chunk, kHeadDim}));
     if (!c.in_place)
       for (int i = 0; i < 2; ++i) cache[i] = tensors.present[i];
 
-    for (int64_t i = 0; i < chunk; ++i)
+    for (int64_t i = c.last_row ? chunk - 1 : 0; i < chunk; ++i)
       for (int64_t h = 0; h < c.heads; ++h) {
         const int64_t position = past + i, kv = h / (c.heads / c.kv_heads);
         const Vector query = NormRope(q.data() + (position * c.heads + h) * kHeadDim, f.q_norm, position, rope.theta);
@@ -175,6 +177,13 @@ INSTANTIATE_TEST_SUITE_P(Blocks, HostAttention,
                                          Case{4, 2, 8, 8, {20, 1, 30}, true, 8},
                                          Case{2, 2, 16, 21, {9, 40, 22}, true, 30}));
 
+INSTANTIATE_TEST_SUITE_P(LastRow, HostAttention,
+                         testing::Values(Case{4, 2, 0, 0, {37, 1, 600}, false, 10000, true},
+                                         Case{4, 2, 0, 0, {37, 50, 5}, false, 16, true},
+                                         Case{4, 1, 0, 700, {600, 50}, true, 512, true},
+                                         Case{4, 2, 8, 8, {20, 1, 30}, true, 8, true},
+                                         Case{2, 2, 16, 21, {9, 40, 22}, false, 30, true}));
+
 TEST(HostAttentionErrors, CacheThatDoesNotFitTheCall) {
   const Case c{4, 1, 8, 4, {}, false};
   const FlowAttention f = Launch(c);
@@ -189,8 +198,8 @@ TEST(HostAttentionErrors, CacheThatDoesNotFitTheCall) {
   const auto run = [&]() -> std::string {
     try {
       FillRopeTable({10000.0f, 1.0f, kHeadDim, 0, 0}, 0, 4, threads, table);
-      RunAttention(f, {past, shared, 4, 0, 4}, rows.data(), rows.data(), rows.data(), y.data(), table, tensors, threads,
-                   scratch);
+      RunAttention(f, {past, shared, 4, 0, 4, 4}, rows.data(), rows.data(), rows.data(), y.data(), table, tensors,
+                   threads, scratch);
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
       return e.what();
@@ -227,8 +236,8 @@ TEST(HostAttentionErrors, GrowingCacheInOneBuffer) {
   RopeTable table;
   ForwardThreads threads;
   FillRopeTable({10000.0f, 1.0f, kHeadDim, 0, 0}, past, 1, threads, table);
-  EXPECT_THROW(RunAttention(f, {past, false, 1, 0, 1}, rows.data(), rows.data(), rows.data(), y.data(), table, tensors,
-                            threads, scratch),
+  EXPECT_THROW(RunAttention(f, {past, false, 1, 0, 1, 1}, rows.data(), rows.data(), rows.data(), y.data(), table,
+                            tensors, threads, scratch),
                Error);
 }
 

@@ -119,11 +119,7 @@ GraphBuilder Attention() {
   b.Flow("FlowQKV", "q", "k", "v", "a", 2, 1, 32);
   b.MatMulNBits("a", "o", 64, 64);
   b.Add("", "Add", {b.Value("x", DataType::kFloat32), b.Value("o", DataType::kFloat32)}, {"h"});
-  const int64_t last = -1;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&last);
-  b.Add("", "Gather",
-        {b.Value("h", DataType::kFloat32), b.Constant("last", DataType::kInt64, {{1, ""}}, {bytes, bytes + 8})},
-        {"last_h"}, {{"axis", int64_t{1}}});
+  b.LastRow("h", "last_h");
   b.MatMulNBits("last_h", "logits", 96, 64);
   b.RandomWeights();
   return b;
@@ -176,10 +172,65 @@ TEST_P(PlanBuffers, RowsInBlocksAreRunsOneAfterTheOther) {
   for (int i : {2, 3}) EXPECT_EQ(std::memcmp(whole.outputs[i].data(), part.outputs[i].data(), kBytes), 0);
 }
 
+// Without h as an output, q and all after the attention are of one row, and the blocks before the last have no query.
+TEST_P(PlanBuffers, TheLastRowAloneIsAsOfAllRows) {
+  constexpr int64_t kRows = 20, kPast = 3, kSlots = 32;
+  GraphBuilder b = Attention();
+  const std::vector<std::string> inputs{"x", "past_k", "past_v", "past_len", "shared"};
+  const Plan last = MakePlan(b, inputs, {"logits", "present_k", "present_v"});
+  const auto rows_of = [&](const Operand& operand) { return last.row_symbols[operand.rows].name; };
+  std::string launches;
+  for (const Launch& launch : last.launches) {
+    if (const auto* product = std::get_if<MatMul>(&launch))
+      launches += std::to_string(product->w.size()) + " of " + rows_of(product->a) + ", ";
+    if (const auto* flow = std::get_if<FlowAttention>(&launch))
+      launches += "attention of " + rows_of(flow->q) + " over " + rows_of(flow->k) + ", ";
+    if (const auto* add = std::get_if<Elementwise>(&launch)) launches += "add of " + rows_of(add->y) + ", ";
+    if (std::holds_alternative<LastRow>(launch)) launches += "last, ";
+  }
+  EXPECT_EQ(launches,
+            "last, 1 of =1, 2 of sequence, attention of =1 over sequence, 1 of =1, add of =1, last, 1 of =1, ");
+
+  std::vector<float> x(kRows * 64);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
+  BackwardThreads threads;
+  for (const bool shared : {false, true}) {
+    std::vector<uint16_t> past_k((shared ? kSlots : kPast) * 32), past_v(past_k.size());
+    for (std::size_t i = 0; i < past_k.size(); ++i) {
+      past_k[i] = static_cast<uint16_t>(0x3400 + i);  // 0.25 and more
+      past_v[i] = static_cast<uint16_t>(0xb800 + 2 * i);
+    }
+    const int64_t past_len = kPast;
+    const std::vector<int64_t> past{1, 1, shared ? kSlots : kPast, 32};
+    const std::vector<TensorView> tensors{{x.data(), DataType::kFloat32, {1, kRows, 64}},
+                                          {past_k.data(), DataType::kFloat16, past},
+                                          {past_v.data(), DataType::kFloat16, past},
+                                          {&past_len, DataType::kInt64, {1}},
+                                          {&shared, DataType::kBool, {1}}};
+    MemoryTensors all;
+    all.inputs = tensors;
+    HostProgram(MakePlan(b, inputs, {"logits", "present_k", "present_v", "h"}), GetParam()).Run(all, threads);
+    for (const int64_t block_rows : {kRows, int64_t{8}}) {
+      MemoryTensors one;
+      one.inputs = tensors;
+      HostProgram(MakePlan(b, inputs, {"logits", "present_k", "present_v"}), GetParam(), block_rows).Run(one, threads);
+      for (int i : {1, 2}) {
+        EXPECT_EQ(one.shapes[i], all.shapes[i]);
+        const std::size_t bytes = static_cast<std::size_t>(one.shapes[i][2] * 32 * 2);  // float16
+        EXPECT_EQ(std::memcmp(one.outputs[i].data(), all.outputs[i].data(), bytes), 0);
+      }
+      ASSERT_EQ(one.outputs[0].size(), 96u);
+      for (std::size_t i = 0; i < 96; ++i)
+        EXPECT_NEAR(one.outputs[0][i], all.outputs[0][i], 1e-5) << "shared " << shared << " blocks of " << block_rows;
+    }
+  }
+}
+
 TEST(Plan, AnAttentionThatForgetsItsKeysSeesAllRowsAtOnce) {
   GraphBuilder b = Attention();
   const std::vector<std::string> inputs{"x", "past_k", "past_v", "past_len", "shared"};
   EXPECT_EQ(BlockSymbol(MakePlan(b, inputs, {"h"})), -1);
+  EXPECT_EQ(BlockSymbol(MakePlan(b, inputs, {"logits"})), -1);
   EXPECT_EQ(BlockSymbol(MakePlan(b, inputs, {"h", "present_k", "present_v"})), 0);
 }
 

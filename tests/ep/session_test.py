@@ -31,6 +31,14 @@ def model(tiny_model_folder: Path, ep_library: str) -> onnx.ModelProto:
     return onnx.load(tiny_model_folder / "model.onnx")
 
 
+@pytest.fixture(scope="module")
+def all_logits_model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    """The same with the logits of every position."""
+    out = tmp_path_factory.mktemp("all logits") / "out"
+    assert cli.main(["convert", str(tiny_model_folder.parent / "tiny.gguf"), str(out), "--logits", "all"]) == 0
+    return onnx.load(out / "model_all_logits.onnx")
+
+
 def on_ep(model: onnx.ModelProto | Path, **options: str) -> ort.InferenceSession:
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     return ort.InferenceSession(
@@ -210,6 +218,29 @@ def test_a_long_prompt_is_its_blocks_one_after_the_other(model: onnx.ModelProto)
     assert cached_run.greedy(session, prompt, 20, chunk=100) == tokens
     assert cached_run.greedy(session, prompt, 20, chunk=100, rows=1120) == tokens
     assert cached_run.greedy(session, prompt, 20, rows=1120) == tokens
+
+
+@pytest.mark.parametrize("accuracy", ["exact", "fast"])
+@pytest.mark.parametrize("tokens", [2, 5, 513, 1100])
+@pytest.mark.parametrize("convention", ["growing", "shared", "rings"])
+def test_the_last_logits_alone_are_the_last_of_all(
+    model: onnx.ModelProto, all_logits_model: onnx.ModelProto, accuracy: str, tokens: int, convention: str
+) -> None:
+    """Of the last layer only the last row is computed, but all keys and values: the cache goes on as if all were."""
+    last, whole = on_ep(model, accuracy=accuracy), on_ep(all_logits_model, accuracy=accuracy)
+    prompt = [2, *np.random.default_rng(1).integers(256, 512, tokens + 1).tolist()]
+    cache = cached_run.pasts(last, 0 if convention == "growing" else tokens + 2)
+    if convention == "rings":  # sliding layers keep their window alone
+        cache = cached_run.pasts(last, 16) | {name: rows for name, rows in cache.items() if ".5." in name}
+    whole_cache = dict(cache)
+    for start, end in ((0, tokens), (tokens, tokens + 1), (tokens + 1, tokens + 2)):
+        logits, cache = cached_run.run(last, prompt[start:end], cache, start)
+        expected, whole_cache = cached_run.run(whole, prompt[start:end], whole_cache, start)
+        assert (len(logits), len(expected)) == (1, end - start)
+        np.testing.assert_allclose(logits[-1], expected[-1], atol=ATOL)
+        for name, present in cache.items():
+            np.testing.assert_array_equal(present, whole_cache[name], err_msg=name)
+    np.testing.assert_array_equal(logits, expected)  # of one token there is nothing to leave out
 
 
 def test_memory_does_not_grow_with_the_prompt(model: onnx.ModelProto) -> None:

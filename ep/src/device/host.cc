@@ -239,9 +239,10 @@ struct HostProgram::Execution {
   }
 
   void operator()(const FlowAttention& launch) {
-    const int symbol = launch.q.rows;
-    const AttentionCall call{scalars[launch.past_len], scalars[launch.shared] != 0, blocks->total(symbol),
-                             blocks->first(symbol),    blocks->count(symbol),       accuracy == Accuracy::kFast};
+    const int symbol = launch.k.rows;
+    const AttentionCall call{scalars[launch.past_len],   scalars[launch.shared] != 0, blocks->total(symbol),
+                             blocks->first(symbol),      blocks->count(symbol),       RowsOf(launch.q),
+                             accuracy == Accuracy::kFast};
     RunAttention(launch, call, Read(launch.q), Read(launch.k), Read(launch.v), Write(launch.y),
                  workspace.ropes[launch.rope], tensors, threads, workspace.attention, times);
   }

@@ -125,83 +125,44 @@ void WritePresent(const FlowAttention& f, const Cache& cache, int output, const 
 }
 
 // Bytes of keys and values that are seen, and what scores and weighted sums cost.
-std::pair<int64_t, int64_t> AttentionWork(const FlowAttention& f, const Cache& cache, int64_t rows) {
+std::pair<int64_t, int64_t> AttentionWork(const FlowAttention& f, const Cache& cache, int64_t first, int64_t queries) {
   const auto seen = [&](int64_t position) { return f.window ? std::min(position + 1, f.window) : position + 1; };
   int64_t pairs = 0;
-  for (int64_t i = 0; i < rows; ++i) pairs += seen(cache.past_len + i);
-  const int64_t keys = seen(cache.past_len) + rows - 1;
+  for (int64_t i = 0; i < queries; ++i) pairs += seen(first + i);
+  const int64_t keys = seen(first) + queries - 1;
   return {2 * keys * f.kv_num_heads * f.head_dim * static_cast<int64_t>(cache.element),
           4 * pairs * f.num_heads * f.head_dim};
 }
 
-}  // namespace
-
-void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& threads, RopeTable& table) {
-  const int64_t half = rope.head_dim / 2;
-  float* inv_freq = table.cos_sin.Reserve<float>(half + 2 * rows * half);
-  float* cos = inv_freq + half;
-  float* sin = cos + rows * half;
-  kernels::RopeInvFreq(rope.theta, rope.factor, rope.head_dim, inv_freq);
-  threads.For((rows + kTilePositions - 1) / kTilePositions, [&](int64_t block) {
-    for (int64_t i = block * kTilePositions; i < std::min(rows, (block + 1) * kTilePositions); ++i)
-      kernels::RopeAngles(inv_freq, rope.head_dim, past_len + i, cos + i * half, sin + i * half);
-  });
-  table.cos = cos;
-  table.sin = sin;
-}
-
-void RunAttention(const FlowAttention& f, const AttentionCall& call, const float* q, const float* k, const float* v,
-                  float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch,
-                  LaunchTimes* times) {
-  static const auto norm_rope = kernels::SelectQkNormRope();
-  static const auto kv_store = kernels::SelectKvStore();
+// The queries, q_tiles [kv_heads, queries, group, head_dim], over the past and all new keys; theirs are the last
+// positions.
+void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cache, const float* q_tiles,
+            const uint8_t* new_k, const uint8_t* new_v, float* y, Threads& threads, Scratch& scratch,
+            LaunchTimes* times) {
   const auto accumulate = call.fast ? kernels::SelectFlowAccumulateFast() : kernels::SelectFlowAccumulate();
-
-  const Cache cache = OpenCache(f, call, tensors);
-  const int64_t rows = call.rows, D = f.head_dim, Hkv = f.kv_num_heads, group = f.num_heads / Hkv;
+  const int64_t queries = call.queries, D = f.head_dim, Hkv = f.kv_num_heads, group = f.num_heads / Hkv;
+  const int64_t tiles = (queries + kTilePositions - 1) / kTilePositions;
+  const int64_t end_position = cache.past_len + call.rows, first_query = end_position - queries;
   const auto kv_type = f.kv_type == DataType::kFloat16 ? kernels::KvType::kFloat16 : kernels::KvType::kFloat32;
   const int64_t row_bytes = D * static_cast<int64_t>(cache.element);
 
-  // New rows: q [Hkv, rows, group, D] fp32; k, v [Hkv, rows, D] as the cache stores them.
-  float* q_tiles = scratch.q.Reserve<float>(rows * f.num_heads * D);
-  uint8_t* new_k = scratch.k.Reserve<uint8_t>(rows * Hkv * row_bytes);
-  uint8_t* new_v = scratch.v.Reserve<uint8_t>(rows * Hkv * row_bytes);
-  const int64_t tiles = (rows + kTilePositions - 1) / kTilePositions;
-  threads.For(tiles, [&](int64_t tile) {
-    alignas(64) float rotated[kernels::kMaxHeadDim];
-    for (int64_t i = tile * kTilePositions; i < std::min(rows, (tile + 1) * kTilePositions); ++i) {
-      const float* cos = rope.cos + i * D / 2;
-      const float* sin = rope.sin + i * D / 2;
-      for (int64_t h = 0; h < f.num_heads; ++h)
-        norm_rope(q + (i * f.num_heads + h) * D, f.q_norm.data(), f.eps, cos, sin, f.scale, D,
-                  q_tiles + (((h / group) * rows + i) * group + h % group) * D);
-      for (int64_t h = 0; h < Hkv; ++h) {
-        norm_rope(k + (i * Hkv + h) * D, f.k_norm.data(), f.eps, cos, sin, 1.0f, D, rotated);
-        kv_store(rotated, D, kv_type, new_k + (h * rows + i) * row_bytes);
-        kv_store(v + (i * Hkv + h) * D, D, kv_type, new_v + (h * rows + i) * row_bytes);
-      }
-    }
-  });
-
-  if (times) times->Done("norm, rotation, store");
-
   std::vector<std::vector<kernels::KvSegment>> segments;
-  for (int64_t h = 0; h < Hkv; ++h) segments.push_back(Segments(f, cache, h, new_k, new_v, rows));
+  for (int64_t h = 0; h < Hkv; ++h) segments.push_back(Segments(f, cache, h, new_k, new_v, call.rows));
 
-  const int64_t keys = f.window ? std::min(cache.past_len + rows, f.window + kTilePositions) : cache.past_len + rows;
+  const int64_t keys = f.window ? std::min(end_position, f.window + kTilePositions) : end_position;
   const int64_t splits =
       std::clamp<int64_t>(std::min(keys / kMinSplitKeys, kTargetUnits / (tiles * Hkv)), 1, kTargetUnits);
-  const int64_t tile_rows = std::min(kTilePositions, rows) * group;
+  const int64_t tile_rows = std::min(kTilePositions, queries) * group;
   const int64_t state_floats = tile_rows * (D + 2);
-  float* states = scratch.state.Reserve<float>(tiles * Hkv * splits * state_floats);
+  float* states = scratch.Reserve<float>(tiles * Hkv * splits * state_floats);
   const auto state_of = [&](int64_t unit) {
     float* base = states + unit * state_floats;
     return kernels::SoftmaxState{base, base + tile_rows, base + 2 * tile_rows};
   };
   const auto tile_of = [&](int64_t h, int64_t t) {
-    const int64_t first = t * kTilePositions, count = std::min(kTilePositions, rows - first);
+    const int64_t first = t * kTilePositions, count = std::min(kTilePositions, queries - first);
     return kernels::QueryTile{
-        q_tiles + (h * rows + first) * group * D, count * group, D, cache.past_len + first, group, f.window, kv_type};
+        q_tiles + (h * queries + first) * group * D, count * group, D, first_query + first, group, f.window, kv_type};
   };
   const auto finish = [&](int64_t h, int64_t t, const kernels::SoftmaxState& state) {
     kernels::FinishSoftmax(state, tile_of(h, t).rows, D, group, f.num_heads * D,
@@ -230,7 +191,7 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
     if (splits == 1) finish(h, t, state);
   });
   if (times) {
-    const auto [bytes, operations] = AttentionWork(f, cache, rows);
+    const auto [bytes, operations] = AttentionWork(f, cache, first_query, queries);
     times->Done("attention", bytes, operations);
   }
   if (splits > 1)
@@ -241,8 +202,61 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
         kernels::MergeSoftmax(state_of(unit * splits + split), tile_of(h, t).rows, D, whole);
       finish(h, t, whole);
     });
-
   if (times && splits > 1) times->Done("merge");
+}
+
+}  // namespace
+
+void FillRopeTable(const Rope& rope, int64_t past_len, int64_t rows, Threads& threads, RopeTable& table) {
+  const int64_t half = rope.head_dim / 2;
+  float* inv_freq = table.cos_sin.Reserve<float>(half + 2 * rows * half);
+  float* cos = inv_freq + half;
+  float* sin = cos + rows * half;
+  kernels::RopeInvFreq(rope.theta, rope.factor, rope.head_dim, inv_freq);
+  threads.For((rows + kTilePositions - 1) / kTilePositions, [&](int64_t block) {
+    for (int64_t i = block * kTilePositions; i < std::min(rows, (block + 1) * kTilePositions); ++i)
+      kernels::RopeAngles(inv_freq, rope.head_dim, past_len + i, cos + i * half, sin + i * half);
+  });
+  table.cos = cos;
+  table.sin = sin;
+}
+
+void RunAttention(const FlowAttention& f, const AttentionCall& call, const float* q, const float* k, const float* v,
+                  float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch,
+                  LaunchTimes* times) {
+  static const auto norm_rope = kernels::SelectQkNormRope();
+  static const auto kv_store = kernels::SelectKvStore();
+
+  const Cache cache = OpenCache(f, call, tensors);
+  const int64_t rows = call.rows, unasked = rows - call.queries, D = f.head_dim, Hkv = f.kv_num_heads,
+                group = f.num_heads / Hkv;
+  const auto kv_type = f.kv_type == DataType::kFloat16 ? kernels::KvType::kFloat16 : kernels::KvType::kFloat32;
+  const int64_t row_bytes = D * static_cast<int64_t>(cache.element);
+
+  // New rows: q [Hkv, queries, group, D] fp32; k, v [Hkv, rows, D] as the cache stores them.
+  float* q_tiles = scratch.q.Reserve<float>(call.queries * f.num_heads * D);
+  uint8_t* new_k = scratch.k.Reserve<uint8_t>(rows * Hkv * row_bytes);
+  uint8_t* new_v = scratch.v.Reserve<uint8_t>(rows * Hkv * row_bytes);
+  const int64_t tiles = (rows + kTilePositions - 1) / kTilePositions;
+  threads.For(tiles, [&](int64_t tile) {
+    alignas(64) float rotated[kernels::kMaxHeadDim];
+    for (int64_t i = tile * kTilePositions; i < std::min(rows, (tile + 1) * kTilePositions); ++i) {
+      const float* cos = rope.cos + i * D / 2;
+      const float* sin = rope.sin + i * D / 2;
+      for (int64_t h = 0, asked = i - unasked; asked >= 0 && h < f.num_heads; ++h)
+        norm_rope(q + (asked * f.num_heads + h) * D, f.q_norm.data(), f.eps, cos, sin, f.scale, D,
+                  q_tiles + (((h / group) * call.queries + asked) * group + h % group) * D);
+      for (int64_t h = 0; h < Hkv; ++h) {
+        norm_rope(k + (i * Hkv + h) * D, f.k_norm.data(), f.eps, cos, sin, 1.0f, D, rotated);
+        kv_store(rotated, D, kv_type, new_k + (h * rows + i) * row_bytes);
+        kv_store(v + (i * Hkv + h) * D, D, kv_type, new_v + (h * rows + i) * row_bytes);
+      }
+    }
+  });
+
+  if (times) times->Done("norm, rotation, store");
+
+  if (call.queries > 0) Attend(f, call, cache, q_tiles, new_k, new_v, y, threads, scratch.state, times);
   WritePresent(f, cache, f.present_k_output, cache.past_k, new_k, rows, tensors);
   WritePresent(f, cache, f.present_v_output, cache.past_v, new_v, rows, tensors);
   if (times) times->Done("present");

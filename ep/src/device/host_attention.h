@@ -28,16 +28,17 @@ struct AttentionCall {
   int64_t total_rows = 0;
   int64_t first_row = 0;
   int64_t rows = 0;
-  bool fast = false;  // accuracy=fast
+  int64_t queries = 0;  // so many of the rows, the last ones, ask; all give their keys and values
+  bool fast = false;    // accuracy=fast
 };
 
 struct AttentionScratch {
   Scratch q, k, v, state;
 };
 
-// Runs one attention launch over a block of new tokens; q, k, v, y are fp32 [rows, heads * head_dim] of the block, as
-// is `rope`. Reads the past, writes the present after that (they may be one buffer). Throws Error when the cache does
-// not hold the call.
+// Runs one attention launch over a block of new tokens; k, v are fp32 [rows, kv_heads * head_dim] of the block, q, y
+// [queries, heads * head_dim]; `rope` is that of the rows. Reads the past, writes the present after that (they may be
+// one buffer). Throws Error when the cache does not hold the call.
 void RunAttention(const FlowAttention& f, const AttentionCall& call, const float* q, const float* k, const float* v,
                   float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch,
                   LaunchTimes* times = nullptr);

@@ -10,8 +10,11 @@ namespace ryzen_npu_gemma::ep {
 int RowSymbolOf(const Launch& launch) {
   return std::visit(
       [](const auto& l) {
-        if constexpr (std::is_same_v<std::decay_t<decltype(l)>, MatMul>)
+        using L = std::decay_t<decltype(l)>;
+        if constexpr (std::is_same_v<L, MatMul>)
           return l.a.rows;
+        else if constexpr (std::is_same_v<L, FlowAttention>)
+          return l.k.rows;
         else
           return l.y.rows;
       },
@@ -20,10 +23,10 @@ int RowSymbolOf(const Launch& launch) {
 
 int BlockSymbol(const Plan& plan) {
   if (plan.launches.empty()) return -1;
-  const int symbol = RowSymbolOf(plan.launches.front());
+  const int symbol = 0;  // that of what the first launch reads
   const auto forgets = [&](const Launch& launch) {
     const auto* f = std::get_if<FlowAttention>(&launch);
-    return f && f->y.rows == symbol && (f->present_k_output < 0 || f->present_v_output < 0);
+    return f && f->k.rows == symbol && (f->present_k_output < 0 || f->present_v_output < 0);
   };
   return std::any_of(plan.launches.begin(), plan.launches.end(), forgets) ? -1 : symbol;
 }

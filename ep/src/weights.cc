@@ -101,19 +101,22 @@ std::shared_ptr<const PackedMatrix> WeightStore::Pack(const Value& w, const kern
   std::atomic<bool> complete = true;
   const auto pack = [&](int64_t worker) {
     const int64_t begin = block_rows * worker / workers, end = block_rows * (worker + 1) / workers;
-    if (!file.is_open())
-      return kernels::PackStrips(shape, static_cast<const uint8_t*>(w.constant.data), begin * kStrips,
-                                 std::min(end * kStrips, shape.strips()), packed->data);
-    uint8_t* blocks = buffers.data() + worker * step * row_bytes;
     for (int64_t row = begin; row < end; row += step) {
       const int64_t rows = std::min(step, end - row);
-      if (!file.Read(w.external.offset + row * row_bytes, rows * row_bytes, blocks)) {
-        complete = false;
-        return;
+      const uint8_t* blocks = static_cast<const uint8_t*>(w.constant.data) + row * row_bytes;
+      if (file.is_open()) {
+        uint8_t* buffer = buffers.data() + worker * step * row_bytes;
+        blocks = buffer;
+        if (!file.Read(w.external.offset + row * row_bytes, rows * row_bytes, buffer)) {
+          complete = false;
+          return;
+        }
       }
       const int64_t N = std::min(shape.N - row * q4nx::kBlockRows, rows * q4nx::kBlockRows);
       const kernels::NBitsShape part{N, shape.K, shape.bits};
-      kernels::PackStrips(part, blocks, 0, part.strips(), packed->data + row * kStrips * shape.strip_bytes());
+      uint8_t* strips = packed->data + row * kStrips * shape.strip_bytes();
+      memory_.Ready(*packed->slab, strips, static_cast<std::size_t>(part.packed_bytes()));
+      kernels::PackStrips(part, blocks, 0, part.strips(), strips);
     }
   };
   std::vector<std::jthread> team;
@@ -123,6 +126,7 @@ std::shared_ptr<const PackedMatrix> WeightStore::Pack(const Value& w, const kern
   if (!complete)
     throw Error(ErrorCode::kFail, "weight " + w.name + ": " + w.external.path + " could not be read at byte " +
                                       std::to_string(w.external.offset) + ", or is shorter than the model says");
+  memory_.Written(*packed->slab, used_);
   return packed;
 }
 
@@ -130,7 +134,7 @@ PackedMatrix WeightStore::Place(const kernels::NBitsShape& shape) {
   const auto bytes = static_cast<std::size_t>(shape.packed_bytes());
   std::shared_ptr<kernels::AlignedBuffer> slab = slab_.lock();
   if (!slab || slab->size() - used_ < bytes) {
-    slab = std::make_shared<kernels::AlignedBuffer>(std::max(bytes, kSlabBytes));
+    slab = memory_.Slab(std::max(bytes, kSlabBytes));
     slab_ = slab;
     used_ = 0;
   }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "ep/src/graph.h"
+#include "ep/src/weight_memory.h"
 #include "kernels/aligned_buffer.h"
 #include "kernels/matmul_nbits/matmul_nbits.h"
 
@@ -34,6 +35,7 @@ class WeightStore {
 
   std::mutex mutex_;
   std::map<std::string, std::weak_ptr<const PackedMatrix>> live_;
+  WeightMemory memory_;
   std::weak_ptr<kernels::AlignedBuffer> slab_;  // the one that is being filled
   std::size_t used_ = 0;                        // bytes of it
 };

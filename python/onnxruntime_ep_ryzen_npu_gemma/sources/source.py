@@ -10,13 +10,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from onnxruntime_ep_ryzen_npu_gemma.errors import Problem
 
-from .affine_codes import AffineCodes
+if TYPE_CHECKING:
+    from .affine_codes import AffineCodes
 
 __all__ = ["Gemma3TextConfig", "LayerType", "Source", "SourceError", "check_tensors", "tensor_shapes"]
 

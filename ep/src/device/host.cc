@@ -6,23 +6,17 @@
 #include <string>
 
 #include "ep/src/device/host_attention.h"
+#include "ep/src/device/host_matmul.h"
 #include "ep/src/device/scratch.h"
 #include "ep/src/error.h"
 #include "kernels/embed_nbits/embed_nbits.h"
 #include "kernels/gelu_mul/gelu_mul.h"
-#include "kernels/matmul_nbits/matmul_nbits.h"
-#include "kernels/matmul_nbits_int8/matmul_nbits_int8.h"
-#include "kernels/quantize_rows/quantize_rows.h"
 #include "kernels/rms_norm/rms_norm.h"
 
 namespace ryzen_npu_gemma::ep {
 namespace {
 
-// Below this a hand-over to another thread costs more than the work.
-constexpr int64_t kInlineElements = int64_t{1} << 14;
-constexpr int64_t kFewRows = 4;             // up to here a matrix product is a stream of weights,
-constexpr int64_t kStreamBytes = 64 << 10;  // and this much of it worth a hand-over,
-constexpr int64_t kBlockStrips = 4;         // above that strips are worth one
+constexpr int64_t kLineFloats = 16;  // of a cache line
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text = "[";
@@ -33,7 +27,8 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
 }  // namespace
 
 struct HostProgram::Workspace {
-  std::vector<Scratch> buffers;
+  Scratch memory;  // of all buffers: large enough for huge pages, which single ones often are not
+  std::vector<float*> buffers;
   std::vector<RopeTable> ropes;
   AttentionScratch attention;
   Scratch quantized;
@@ -62,11 +57,10 @@ struct HostProgram::Execution {
     for (const Launch& launch : plan.launches)
       if (const auto* embed = std::get_if<Embed>(&launch)) CheckIds(*embed);
     blocks.emplace(rows, block_symbol, block_rows);
+    PlaceBuffers();
   }
 
   void RunBlock() {
-    for (std::size_t i = 0; i < plan.buffers.size(); ++i)
-      workspace.buffers[i].Reserve<float>(RowsOf(plan.buffers[i]) * plan.buffers[i].width);
     for (std::size_t i = 0; i < plan.ropes.size(); ++i) {
       const Rope& rope = plan.ropes[i];
       FillRopeTable(rope, scalars[rope.past_len] + blocks->first(rope.rows), blocks->count(rope.rows), threads,
@@ -77,6 +71,18 @@ struct HostProgram::Execution {
       if (times) times->Begin(i, blocks->count(RowSymbolOf(plan.launches[i])));
       std::visit(*this, plan.launches[i]);
     }
+  }
+
+  // Once a run, for all blocks.
+  void PlaceBuffers() {
+    std::vector<int64_t> begin;
+    int64_t size = 0;
+    for (const Operand& buffer : plan.buffers) {
+      begin.push_back(size);
+      size += (blocks->most(buffer.rows) * buffer.width + kLineFloats - 1) / kLineFloats * kLineFloats;
+    }
+    float* memory = workspace.memory.Reserve<float>(size);
+    for (std::size_t i = 0; i < begin.size(); ++i) workspace.buffers[i] = memory + begin[i];
   }
 
   int64_t Compute(const Scalar& scalar) {
@@ -155,13 +161,7 @@ struct HostProgram::Execution {
     if (operand.place == Operand::Place::kOutput)
       return static_cast<float*>(tensors.Output(operand.index, {1, rows[operand.rows], operand.width})) +
              Offset(operand);
-    return workspace.buffers[operand.index].Reserve<float>(0);
-  }
-
-  // fn(first, last) over `count` independent items of `size` elements each.
-  template <class F>
-  void Split(int64_t count, int64_t size, F&& fn) {
-    threads.ForRange(count, std::max<int64_t>(1, kInlineElements / size), fn);
+    return workspace.buffers[operand.index];
   }
 
   // Before the first block: a run that is refused writes no present.
@@ -179,7 +179,7 @@ struct HostProgram::Execution {
     const int64_t count = RowsOf(launch.y), K = launch.w->shape.K;
     const auto* id = tensors.Input(launch.ids_input).as<int64_t>() + blocks->first(launch.y.rows);
     float* y = Write(launch.y);
-    Split(count, K, [&](int64_t first, int64_t last) {
+    threads.ForRows(count, K, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i)
         kernels::EmbedRow(launch.w->shape, launch.w->data, id[i], launch.scale, y + i * K);
     });
@@ -191,51 +191,16 @@ struct HostProgram::Execution {
     const int64_t D = launch.x.width;
     const float* x = Read(launch.x);
     float* y = Write(launch.y);
-    Split(RowsOf(launch.x), D, [&](int64_t first, int64_t last) {
+    threads.ForRows(RowsOf(launch.x), D, [&](int64_t first, int64_t last) {
       rms_norm(x + first * D, launch.weight.data(), launch.eps, last - first, D, y + first * D);
     });
     if (times) times->Done("norm");
   }
 
   void operator()(const MatMul& launch) {
-    static const auto matmul = kernels::SelectMatMulNBits();
-    static const auto matmul_int8 = kernels::SelectMatMulNBitsInt8();
-    const int64_t M = RowsOf(launch.a), K = launch.a.width;
-    const float* a = Read(launch.a);
-    const kernels::QuantizedGroup* q = accuracy == Accuracy::kFast ? Quantize(a, M, K) : nullptr;
-    if (times && q) times->Done("quantise");
     std::vector<float*> y;
-    int64_t total = 0;  // strips of all matrices, one after the other
-    int64_t bytes = 0, operations = 0;
-    for (std::size_t i = 0; i < launch.w.size(); ++i) {
-      y.push_back(Write(launch.y[i]));
-      total += launch.w[i]->shape.strips();
-      bytes += launch.w[i]->shape.packed_bytes();
-      operations += 2 * M * K * launch.w[i]->shape.N;
-    }
-    const int64_t grain =
-        M > kFewRows ? kBlockStrips : std::max<int64_t>(1, kStreamBytes / launch.w[0]->shape.strip_bytes());
-    threads.ForRange(total, grain, [&](int64_t begin, int64_t end) {
-      for (std::size_t i = 0; i < launch.w.size() && end > 0; ++i) {
-        const PackedMatrix& w = *launch.w[i];
-        const int64_t strips = w.shape.strips();
-        if (begin < strips && q)
-          matmul_int8(w.shape, q, M, w.data, begin, std::min(end, strips), y[i], launch.y[i].width);
-        else if (begin < strips)
-          matmul(w.shape, a, M, K, w.data, begin, std::min(end, strips), y[i], launch.y[i].width);
-        begin = std::max<int64_t>(0, begin - strips);
-        end -= strips;
-      }
-    });
-    if (times) times->Done("product", bytes, operations);
-  }
-
-  const kernels::QuantizedGroup* Quantize(const float* a, int64_t M, int64_t K) {
-    static const auto quantize_rows = kernels::SelectQuantizeRows();
-    auto* q = workspace.quantized.Reserve<kernels::QuantizedGroup>(M * (K / 32));
-    Split(M, K,
-          [&](int64_t first, int64_t last) { quantize_rows(a + first * K, last - first, K, K, q + first * (K / 32)); });
-    return q;
+    for (const Operand& operand : launch.y) y.push_back(Write(operand));
+    RunMatMul(launch, accuracy, Read(launch.a), RowsOf(launch.a), y, threads, workspace.quantized, times);
   }
 
   void operator()(const FlowAttention& launch) {
@@ -261,7 +226,7 @@ struct HostProgram::Execution {
     const float *gate = Read(launch.gate), *up = Read(launch.up);
     float* y = Write(launch.y);
     const int64_t D = launch.gate.width;
-    Split(RowsOf(launch.gate), D, [&](int64_t first, int64_t last) {
+    threads.ForRows(RowsOf(launch.gate), D, [&](int64_t first, int64_t last) {
       gelu_mul(gate + first * D, up + first * D, (last - first) * D, y + first * D);
     });
     if (times) times->Done("gelu");
@@ -271,7 +236,7 @@ struct HostProgram::Execution {
     const float *a = Read(launch.a), *b = Read(launch.b);
     float* y = Write(launch.y);
     const int64_t D = launch.a.width;
-    Split(RowsOf(launch.a), D, [&](int64_t first, int64_t last) {
+    threads.ForRows(RowsOf(launch.a), D, [&](int64_t first, int64_t last) {
       if (launch.multiply)
         for (int64_t i = first * D; i < last * D; ++i) y[i] = a[i] * b[i];
       else

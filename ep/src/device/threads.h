@@ -25,6 +25,12 @@ class Threads {
         [](void* f, int64_t begin, int64_t end) { (*static_cast<std::remove_reference_t<F>*>(f))(begin, end); }, &fn);
   }
 
+  // Calls fn(begin, end) on ranges that together are [0, rows), of independent rows of `width` elements each.
+  template <class F>
+  void ForRows(int64_t rows, int64_t width, F&& fn) {
+    ForRange(rows, std::max<int64_t>(1, kInlineElements / width), fn);
+  }
+
   // Calls fn(i) for every i < n.
   template <class F>
   void For(int64_t n, F&& fn) {
@@ -34,6 +40,8 @@ class Threads {
   }
 
  protected:
+  static constexpr int64_t kInlineElements = int64_t{1} << 14;  // fewer cost less than a hand-over to another thread
+
   using RangeFn = void (*)(void* arg, int64_t begin, int64_t end);
 
  private:

@@ -1,0 +1,88 @@
+#include "ep/src/device/host_matmul.h"
+
+#include <algorithm>
+
+#include "kernels/matmul_nbits/matmul_nbits.h"
+#include "kernels/matmul_nbits_int8/matmul_nbits_int8.h"
+#include "kernels/matmul_rotated_int8/matmul_rotated_int8.h"
+#include "kernels/quantize_rotated_rows/quantize_rotated_rows.h"
+#include "kernels/quantize_rows/quantize_rows.h"
+
+namespace ryzen_npu_gemma::ep {
+namespace {
+
+constexpr int64_t kFewRows = 4;             // up to here a matrix product is a stream of weights,
+constexpr int64_t kStreamBytes = 64 << 10;  // and this much of it worth a hand-over,
+constexpr int64_t kBlockStrips = 2;         // above that strips are worth one
+
+// multiply(w, begin, end, y, N) on strips that together are all of the launch's.
+template <class F>
+void ForStrips(const MatMul& launch, int64_t M, const std::vector<float*>& y, Threads& threads, F&& multiply) {
+  int64_t total = 0;  // strips of all matrices, one after the other
+  for (const auto& w : launch.w) total += w->shape.strips();
+  const int64_t grain =
+      M > kFewRows ? kBlockStrips : std::max<int64_t>(1, kStreamBytes / launch.w[0]->shape.strip_bytes());
+  threads.ForRange(total, grain, [&](int64_t begin, int64_t end) {
+    for (std::size_t i = 0; i < launch.w.size() && end > 0; ++i) {
+      const PackedMatrix& w = *launch.w[i];
+      const int64_t strips = w.shape.strips();
+      if (begin < strips) multiply(w, begin, std::min(end, strips), y[i], launch.y[i].width);
+      begin = std::max<int64_t>(0, begin - strips);
+      end -= strips;
+    }
+  });
+}
+
+const kernels::QuantizedGroup* Quantize(const float* a, int64_t M, int64_t K, Threads& threads, Scratch& scratch) {
+  static const auto quantize_rows = kernels::SelectQuantizeRows();
+  auto* q = scratch.Reserve<kernels::QuantizedGroup>(M * (K / 32));
+  threads.ForRows(M, K, [&](int64_t first, int64_t last) {
+    quantize_rows(a + first * K, last - first, K, K, q + first * (K / 32));
+  });
+  return q;
+}
+
+const kernels::RotatedSpan* QuantizeRotated(const float* a, int64_t M, int64_t K, Threads& threads, Scratch& scratch) {
+  static const auto quantize_rotated_rows = kernels::SelectQuantizeRotatedRows();
+  auto* q = scratch.Reserve<kernels::RotatedSpan>(M * (K / kernels::kSpanColumns));
+  threads.ForRows(M, K, [&](int64_t first, int64_t last) {
+    quantize_rotated_rows(a + first * K, last - first, K, K, q + first, M);
+  });
+  return q;
+}
+
+}  // namespace
+
+void RunMatMul(const MatMul& launch, Accuracy accuracy, const float* a, int64_t M, const std::vector<float*>& y,
+               Threads& threads, Scratch& quantized, LaunchTimes* times) {
+  static const auto matmul = kernels::SelectMatMulNBits();
+  static const auto matmul_int8 = kernels::SelectMatMulNBitsInt8();
+  static const auto matmul_rotated_int8 = kernels::SelectMatMulRotatedInt8();
+  const int64_t K = launch.a.width;
+  int64_t bytes = 0, operations = 0;
+  for (const auto& w : launch.w) {
+    bytes += w->shape.packed_bytes();
+    operations += 2 * M * K * w->shape.N;
+  }
+  if (accuracy == Accuracy::kExact) {
+    ForStrips(launch, M, y, threads, [&](const PackedMatrix& w, int64_t begin, int64_t end, float* y_i, int64_t N) {
+      matmul(w.shape, a, M, K, w.data, begin, end, y_i, N);
+    });
+  } else if (std::all_of(launch.w.begin(), launch.w.end(),
+                         [&](const auto& w) { return kernels::RotatingPays(w->shape, M); })) {
+    const kernels::RotatedSpan* q = QuantizeRotated(a, M, K, threads, quantized);
+    if (times) times->Done("quantise");
+    ForStrips(launch, M, y, threads, [&](const PackedMatrix& w, int64_t begin, int64_t end, float* y_i, int64_t N) {
+      matmul_rotated_int8(w.shape, q, M, w.data, begin, end, y_i, N);
+    });
+  } else {
+    const kernels::QuantizedGroup* q = Quantize(a, M, K, threads, quantized);
+    if (times) times->Done("quantise");
+    ForStrips(launch, M, y, threads, [&](const PackedMatrix& w, int64_t begin, int64_t end, float* y_i, int64_t N) {
+      matmul_int8(w.shape, q, M, w.data, begin, end, y_i, N);
+    });
+  }
+  if (times) times->Done("product", bytes, operations);
+}
+
+}  // namespace ryzen_npu_gemma::ep

@@ -1,5 +1,5 @@
-// MatMulNBits and MatMulNBitsInt8, every row of their tables, on matrices of Gemma3: one row of activations (decode,
-// bound by memory) and 512 (prefill, bound by arithmetic).
+// MatMulNBits, MatMulNBitsInt8 and MatMulRotatedInt8, every row of their tables, on matrices of Gemma3: one row of
+// activations (decode, bound by memory) and 512 (prefill, bound by arithmetic).
 #include <benchmark/benchmark.h>
 
 #include <memory>
@@ -39,11 +39,14 @@ void SetUp(const benchmark::State& state) {
 void TearDown(const benchmark::State&) { operands.reset(); }
 
 template <typename Fn, std::size_t kRows>
-void Register(const KernelRow<Fn> (&rows)[kRows], const char* (*peak)(uint32_t required, int bits)) {
+void Register(
+    const KernelRow<Fn> (&rows)[kRows], const char* (*peak)(uint32_t required, int bits),
+    bool (*takes)(const Product&) = [](const Product&) { return true; }) {
   for (const KernelRow<Fn>& row : rows) {
     if (!row.supported() || row.required == kAnyCpu) continue;  // the reference is for truth, not for time
     for (std::size_t i = 0; i < std::size(kProducts); ++i) {
       const Product& product = kProducts[i];
+      if (!takes(product)) continue;
       const std::string name = std::string(row.name) + "/" + product.name + "_" + std::to_string(product.shape.bits) +
                                "bit/rows:" + std::to_string(product.M);
       benchmark::RegisterBenchmark(
@@ -68,6 +71,8 @@ void Register(const KernelRow<Fn> (&rows)[kRows], const char* (*peak)(uint32_t r
 const bool kRegistered = [] {
   Register(kMatMulNBitsRows, [](uint32_t required, int) { return Fp32Peak(required); });
   Register(kMatMulNBitsInt8Rows, Int8Peak);
+  Register(kMatMulRotatedInt8Rows, Int8Peak,
+           [](const Product& product) { return RotatingPays(product.shape, product.M); });
   return true;
 }();
 

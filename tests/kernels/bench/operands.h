@@ -13,7 +13,9 @@
 #include "kernels/kv_store/kv_store.h"
 #include "kernels/matmul_nbits/matmul_nbits.h"
 #include "kernels/matmul_nbits_int8/matmul_nbits_int8.h"
+#include "kernels/matmul_rotated_int8/matmul_rotated_int8.h"
 #include "kernels/qk_norm_rope/qk_norm_rope.h"
+#include "kernels/quantize_rotated_rows/quantize_rotated_rows.h"
 #include "kernels/quantize_rows/quantize_rows.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "tests/kernels/q4nx_matrix.h"
@@ -60,8 +62,10 @@ struct MatMulOperands {
         M(rows),
         a(Floats(rows * shape.K)),
         q(static_cast<std::size_t>(rows * shape.groups())),
+        rotated(static_cast<std::size_t>(rows * (shape.K / kSpanColumns))),
         y(static_cast<std::size_t>(rows * shape.N)) {
     SelectQuantizeRows()(a.data(), M, shape.K, shape.K, q.data());
+    SelectQuantizeRotatedRows()(a.data(), M, shape.K, shape.K / kSpanColumns * kSpanColumns, rotated.data(), M);
   }
 
   void Run(MatMulNBitsFn fn, int64_t copy = 0, int64_t part = 0, int64_t parts = 1) {
@@ -72,11 +76,16 @@ struct MatMulOperands {
     const int64_t strips = w.shape().strips(), N = w.shape().N;
     fn(w.shape(), q.data(), M, w.copy(copy), strips * part / parts, strips * (part + 1) / parts, y.data(), N);
   }
+  void Run(MatMulRotatedInt8Fn fn, int64_t copy = 0, int64_t part = 0, int64_t parts = 1) {
+    const int64_t strips = w.shape().strips(), N = w.shape().N;
+    fn(w.shape(), rotated.data(), M, w.copy(copy), strips * part / parts, strips * (part + 1) / parts, y.data(), N);
+  }
 
   Weights w;
   int64_t M;
   std::vector<float> a;
   std::vector<QuantizedGroup> q;
+  std::vector<RotatedSpan> rotated;
   std::vector<float> y;
 };
 
@@ -124,11 +133,13 @@ struct RowOperands {
         sin(Floats(width)),
         y(x.size()),
         halves(x.size()),
-        codes(x.size() / 32) {}
+        codes(x.size() / 32),
+        spans(x.size() / kSpanColumns) {}
 
   void Run(RmsNormFn fn) { fn(x.data(), weight.data(), 1e-6f, rows, width, y.data()); }
   void Run(GeluMulFn fn) { fn(x.data(), x.data(), rows * width, y.data()); }
   void Run(QuantizeRowsFn fn) { fn(x.data(), rows, width, width, codes.data()); }
+  void Run(QuantizeRotatedRowsFn fn) { fn(x.data(), rows, width, width, spans.data(), rows); }
   void Run(KvStoreFn fn) { fn(x.data(), rows * width, KvType::kFloat16, halves.data()); }
   void Run(QkNormRopeFn fn) {
     for (int64_t i = 0; i < rows; ++i) {
@@ -141,6 +152,7 @@ struct RowOperands {
   std::vector<float> x, weight, cos, sin, y;
   std::vector<uint16_t> halves;
   std::vector<QuantizedGroup> codes;
+  std::vector<RotatedSpan> spans;
 };
 
 }  // namespace ryzen_npu_gemma::kernels

@@ -29,6 +29,7 @@ const bool kRegistered = [] {
   Register(kGeluMulRows, 6912);
   Register(kQkNormRopeRows, kHeadDim);
   Register(kQuantizeRowsRows, 1152);
+  Register(kQuantizeRotatedRowsRows, 1152);
   Register(kKvStoreRows, kHeadDim);
   return true;
 }();

@@ -13,6 +13,9 @@ inline constexpr KernelRow<MatMulNBitsFn> kMatMulNBitsRows[] = {
 inline constexpr KernelRow<MatMulNBitsInt8Fn> kMatMulNBitsInt8Rows[] = {
 #include "kernels/matmul_nbits_int8/kernels.inc"
 };
+inline constexpr KernelRow<MatMulRotatedInt8Fn> kMatMulRotatedInt8Rows[] = {
+#include "kernels/matmul_rotated_int8/kernels.inc"
+};
 inline constexpr KernelRow<FlowAccumulateFn> kFlowAccumulateRows[] = {
 #include "kernels/flow_attention/fast_kernels.inc"
 };
@@ -27,6 +30,9 @@ inline constexpr KernelRow<QkNormRopeFn> kQkNormRopeRows[] = {
 };
 inline constexpr KernelRow<QuantizeRowsFn> kQuantizeRowsRows[] = {
 #include "kernels/quantize_rows/kernels.inc"
+};
+inline constexpr KernelRow<QuantizeRotatedRowsFn> kQuantizeRotatedRowsRows[] = {
+#include "kernels/quantize_rotated_rows/kernels.inc"
 };
 inline constexpr KernelRow<KvStoreFn> kKvStoreRows[] = {
 #include "kernels/kv_store/kernels.inc"

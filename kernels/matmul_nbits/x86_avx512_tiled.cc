@@ -92,8 +92,6 @@ using TileFn = void (*)(const float*, const float*, int64_t, bool, const __mmask
 constexpr TileFn kTiles[kTileRows + 1] = {nullptr, Tile<1>, Tile<2>, Tile<3>, Tile<4>,
                                           Tile<5>, Tile<6>, Tile<7>, Tile<8>};
 
-__mmask16 Columns(int64_t n) { return static_cast<__mmask16>((1u << std::clamp<int64_t>(n, 0, kStripRows)) - 1); }
-
 }  // namespace
 
 void TiledMatMul(const NBitsShape& shape, const float* a, int64_t M, int64_t lda, const uint8_t* packed,

@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -16,10 +17,16 @@ inline __m512 LoadBfloat16x16(const uint8_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-inline __m512i BroadcastCodes(const int8_t* code) {
+// Four codes, bytes of either sign, in every lane.
+inline __m512i BroadcastCodes(const void* code) {
   int32_t four;
   std::memcpy(&four, code, 4);
   return _mm512_set1_epi32(four);
+}
+
+// Those of the next 16 columns that exist, when `n` more do.
+inline __mmask16 Columns(int64_t n) {
+  return static_cast<__mmask16>((1u << std::clamp<int64_t>(n, 0, kStripRows)) - 1);
 }
 
 // 16 rows x 8 columns of weights as unsigned bytes: columns 0, 2, 4, 6 and 1, 3, 5, 7, the order of CodePosition.

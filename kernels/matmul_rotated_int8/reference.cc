@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
 
 #include "kernels/float16.h"
 #include "kernels/matmul_rotated_int8/matmul_rotated_int8.h"
@@ -25,7 +26,7 @@ int16_t MultiplyRound(int16_t a, int16_t b) {
 
 int16_t RoundTo16(float x) { return std::isfinite(x) ? static_cast<int16_t>(std::nearbyint(x)) : int16_t{0}; }
 
-// The Hadamard matrix over the index bits `first` .. `last` / 2 of v.
+// The stages of a Hadamard matrix: for each step c and c + step become their sum and their difference.
 void Rotate(int16_t (&v)[kSpanColumns], std::initializer_list<int64_t> steps) {
   for (const int64_t step : steps) {
     for (int64_t c = 0; c < kSpanColumns; ++c) {

@@ -17,16 +17,12 @@ constexpr int64_t kTileStrips = 2;
 constexpr int64_t kBlockRows = 512;
 constexpr int64_t kBlockSpans = 9;  // with kBlockRows 610 KB of activations, in L2
 constexpr int64_t kPanelSpans = 5;  // 22 KB of weights, in L1
-
-constexpr int kUnrolledWords = 8;
+constexpr int kUnrolledWords = 8;   // in one, GCC copies every sum in every round
 
 using Panel = RotatedStrip[kPanelSpans][kTileStrips];
 
-__m512i BroadcastCodes(const uint8_t* code) {
-  int32_t four;
-  std::memcpy(&four, code, 4);
-  return _mm512_set1_epi32(four);
-}
+using avx512::BroadcastCodes;
+using avx512::Columns;
 
 // y (+)= a w for kRows rows.
 //   a [spans, kRows], spans `lda` rows apart;  y: the columns of `exist` exist
@@ -50,7 +46,7 @@ void Tile(const RotatedSpan* a, int64_t lda, const Panel& w, int64_t spans, bool
       sum[m][1] = _mm512_load_si512(strip[1].zero);
     }
     for (int first = 0; first < kSpanColumns / 4; first += kUnrolledWords) {
-#pragma GCC unroll 32
+#pragma GCC unroll 8
       for (int i = 0; i < kUnrolledWords; ++i) {
         const int word = first + i;
         const __m512i w0 = _mm512_load_si512(strip[0].code[word]);
@@ -83,8 +79,6 @@ void Tile(const RotatedSpan* a, int64_t lda, const Panel& w, int64_t spans, bool
 using TileFn = void (*)(const RotatedSpan*, int64_t, const Panel&, int64_t, bool, const __mmask16 (&)[kTileStrips],
                         float*, int64_t);
 constexpr TileFn kTiles[kTileRows + 1] = {nullptr, Tile<1>, Tile<2>, Tile<3>, Tile<4>, Tile<5>, Tile<6>};
-
-__mmask16 Columns(int64_t n) { return static_cast<__mmask16>((1u << std::clamp<int64_t>(n, 0, kStripRows)) - 1); }
 
 }  // namespace
 

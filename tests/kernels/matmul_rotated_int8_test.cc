@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "kernels/matmul_nbits_int8/matmul_nbits_int8.h"
+#include "tests/kernels/hadamard.h"
 #include "tests/kernels/kernel_test.h"
 #include "tests/kernels/q4nx_matrix.h"
 
@@ -23,11 +24,6 @@ std::vector<RotatedSpan> Quantize(const std::vector<float>& x, int64_t M, int64_
   std::vector<RotatedSpan> q(static_cast<std::size_t>(M * K / kSpanColumns));
   QuantizeRotatedRowsReference(x.data(), M, K, K, q.data(), M);
   return q;
-}
-
-double Hadamard(int64_t row, int64_t column) {
-  if ((row ^ column) & 4) return 0;
-  return __builtin_popcountll(static_cast<unsigned long long>(row & column & ~4)) % 2 == 0 ? 1 : -1;
 }
 
 // The 128 weights of row r from column k on, rotated, over 64.

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "kernels/quantize_rows/quantize_rows.h"
+#include "tests/kernels/hadamard.h"
 #include "tests/kernels/kernel_test.h"
 
 namespace ryzen_npu_gemma::kernels {
@@ -23,12 +24,6 @@ class QuantizeRotatedRowsTest : public KernelRowTest<QuantizeRotatedRowsFn> {
     return q;
   }
 };
-
-// Entry of the Hadamard matrix, by its definition: columns with another bit 2 are rotated apart.
-double Hadamard(int64_t row, int64_t column) {
-  if ((row ^ column) & 4) return 0;
-  return __builtin_popcountll(static_cast<unsigned long long>(row & column & ~4)) % 2 == 0 ? 1 : -1;
-}
 
 int CodeOf(const RotatedSpan& q, int64_t c) { return q.code[RotatedPosition(c)] - kRotatedZero; }
 

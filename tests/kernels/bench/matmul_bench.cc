@@ -22,7 +22,8 @@ constexpr Product kProducts[] = {
     {"270m_gate_up", {4096, 640, 4}, 1},   {"270m_down", {640, 2048, 4}, 1},      {"1b_gate_up", {13824, 1152, 4}, 1},
     {"1b_down", {1152, 6912, 4}, 1},       {"270m_head", {262144, 640, 4}, 1},    {"270m_head", {262144, 640, 8}, 1},
     {"270m_gate_up", {4096, 640, 4}, 512}, {"270m_down", {640, 2048, 4}, 512},    {"1b_gate_up", {13824, 1152, 4}, 512},
-    {"1b_down", {1152, 6912, 4}, 512},     {"270m_gate_up", {4096, 640, 8}, 512},
+    {"1b_down", {1152, 6912, 4}, 512},     {"270m_gate_up", {4096, 640, 8}, 512}, {"270m_gate_up", {4096, 640, 4}, 128},
+    {"270m_down", {640, 2048, 4}, 128},
 };
 
 constexpr int64_t kCold = int64_t{192} << 20;  // weights that are gone through before the same are met again

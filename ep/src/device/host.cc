@@ -16,8 +16,6 @@
 namespace ryzen_npu_gemma::ep {
 namespace {
 
-constexpr int64_t kLineFloats = 16;  // of a cache line
-
 std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? "," : "") + std::to_string(shape[i]);
@@ -27,8 +25,7 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
 }  // namespace
 
 struct HostProgram::Workspace {
-  Scratch memory;  // of all buffers: large enough for huge pages, which single ones often are not
-  std::vector<float*> buffers;
+  std::vector<Scratch> buffers;
   std::vector<RopeTable> ropes;
   AttentionScratch attention;
   Scratch quantized;
@@ -57,10 +54,11 @@ struct HostProgram::Execution {
     for (const Launch& launch : plan.launches)
       if (const auto* embed = std::get_if<Embed>(&launch)) CheckIds(*embed);
     blocks.emplace(rows, block_symbol, block_rows);
-    PlaceBuffers();
   }
 
   void RunBlock() {
+    for (std::size_t i = 0; i < plan.buffers.size(); ++i)
+      workspace.buffers[i].Reserve<float>(RowsOf(plan.buffers[i]) * plan.buffers[i].width);
     for (std::size_t i = 0; i < plan.ropes.size(); ++i) {
       const Rope& rope = plan.ropes[i];
       FillRopeTable(rope, scalars[rope.past_len] + blocks->first(rope.rows), blocks->count(rope.rows), threads,
@@ -71,18 +69,6 @@ struct HostProgram::Execution {
       if (times) times->Begin(i, blocks->count(RowSymbolOf(plan.launches[i])));
       std::visit(*this, plan.launches[i]);
     }
-  }
-
-  // Once a run, for all blocks.
-  void PlaceBuffers() {
-    std::vector<int64_t> begin;
-    int64_t size = 0;
-    for (const Operand& buffer : plan.buffers) {
-      begin.push_back(size);
-      size += (blocks->most(buffer.rows) * buffer.width + kLineFloats - 1) / kLineFloats * kLineFloats;
-    }
-    float* memory = workspace.memory.Reserve<float>(size);
-    for (std::size_t i = 0; i < begin.size(); ++i) workspace.buffers[i] = memory + begin[i];
   }
 
   int64_t Compute(const Scalar& scalar) {
@@ -161,7 +147,7 @@ struct HostProgram::Execution {
     if (operand.place == Operand::Place::kOutput)
       return static_cast<float*>(tensors.Output(operand.index, {1, rows[operand.rows], operand.width})) +
              Offset(operand);
-    return workspace.buffers[operand.index];
+    return workspace.buffers[operand.index].Reserve<float>(0);
   }
 
   // Before the first block: a run that is refused writes no present.

@@ -2,7 +2,6 @@
 // for one block, and what a launch writes is still in the cache when the next one reads it.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -31,9 +30,6 @@ class RowBlocks {
   int64_t first(int symbol) const { return symbol == symbol_ ? first_ : 0; }
   int64_t count(int symbol) const { return symbol == symbol_ ? count_ : last() ? rows_[symbol] : 0; }
   int64_t total(int symbol) const { return rows_[symbol]; }
-  int64_t most(int symbol) const {  // of any block
-    return symbol == symbol_ ? std::min(rows_[symbol], block_rows_) : rows_[symbol];
-  }
 
   bool last() const { return symbol_ < 0 || first_ + count_ == rows_[symbol_]; }
   // Whether the block has work for this launch: what is not cut, the last row's head for one, waits for the last block.

@@ -9,8 +9,8 @@
 namespace ryzen_npu_gemma::ep {
 namespace {
 
-constexpr double kSlowMs =
-    2;  // 2 MiB take 0.1 to 0.7 where memory is at hand, whatever the pages, and 4 to 5 where not
+// 2 MiB take 0.1 to 0.7 where memory is at hand, whatever the pages, and 4 to 5 where not.
+constexpr double kSlowMs = 2;
 
 // A wish: where it is refused nothing changes but speed.
 void Wish(uint8_t* data, std::size_t bytes, bool huge) {

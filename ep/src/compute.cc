@@ -96,7 +96,7 @@ ComputeInfo::ComputeInfo(const Api& api, Plan plan, const Options& options, std:
       api_(api),
       threads_(options.threads),
       profile_(std::move(profile)),
-      program_(std::move(plan), options.accuracy) {
+      program_(std::move(plan)) {
   ort_version_supported = api.version;
   CreateState = CreateStateImpl;
   Compute = ComputeImpl;

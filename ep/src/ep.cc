@@ -103,9 +103,10 @@ OrtNodeComputeInfo* Ep::CompileRegion(const OrtGraph* graph, const OrtNode* fuse
     if (const Decision& d = policy.decisions[i]; !d.claimed)
       throw Error(ErrorCode::kFail, "RyzenNPUGemmaEP: node " + read.graph.nodes[i].name +
                                         " was claimed and is refused now: " + d.reason + " (" + d.value + ")");
-  return new ComputeInfo(
-      api_, BuildPlan(read.graph, policy, InputNames(api_, fused_node), OutputNames(api_, fused_node), weights_),
-      options_, profile_);
+  return new ComputeInfo(api_,
+                         BuildPlan(read.graph, policy, InputNames(api_, fused_node), OutputNames(api_, fused_node),
+                                   weights_, options_.accuracy),
+                         options_, profile_);
 }
 
 void ORT_API_CALL Ep::ReleaseNodeComputeInfosImpl(OrtEp*, OrtNodeComputeInfo** infos, size_t count) noexcept {

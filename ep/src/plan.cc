@@ -15,8 +15,9 @@ namespace {
 class Builder {
  public:
   Builder(const Graph& graph, const Policy& policy, const std::vector<std::string>& input_names,
-          const std::vector<std::string>& output_names, WeightStore& weights)
+          const std::vector<std::string>& output_names, WeightStore& weights, Accuracy accuracy)
       : graph_(graph), activations_(NeededRows(graph, policy.activations, output_names)), weights_(weights) {
+    plan_.accuracy = accuracy;
     for (std::size_t i = 0; i < input_names.size(); ++i) input_index_[input_names[i]] = static_cast<int>(i);
     for (std::size_t i = 0; i < output_names.size(); ++i) output_index_[output_names[i]] = static_cast<int>(i);
     for (const auto& name : input_names) plan_.inputs.push_back({name, DataType::kOther, PlanInput::Role::kOther});
@@ -291,8 +292,9 @@ class Builder {
   }
 
   std::shared_ptr<const PackedMatrix> Weight(const Node& n) {
-    const kernels::NBitsShape shape{AttributeOr<int64_t>(n, "N", 0), AttributeOr<int64_t>(n, "K", 0),
-                                    static_cast<int>(AttributeOr<int64_t>(n, "bits", 4))};
+    const kernels::NBitsShape file{AttributeOr<int64_t>(n, "N", 0), AttributeOr<int64_t>(n, "K", 0),
+                                   static_cast<int>(AttributeOr<int64_t>(n, "bits", 4))};
+    const kernels::NBitsShape shape = plan_.accuracy == Accuracy::kFast ? kernels::FastShape(file) : file;
     // By shape too: blocks are padded, so the same bytes are valid as matrices of several shapes.
     auto& matrix = matrices_[{n.inputs[1], shape.N, shape.K, shape.bits}];
     if (!matrix) matrix = weights_.Get(ValueOf(n.inputs[1]), shape);
@@ -316,8 +318,8 @@ class Builder {
 }  // namespace
 
 Plan BuildPlan(const Graph& graph, const Policy& policy, const std::vector<std::string>& input_names,
-               const std::vector<std::string>& output_names, WeightStore& weights) {
-  return Builder(graph, policy, input_names, output_names, weights).Build();
+               const std::vector<std::string>& output_names, WeightStore& weights, Accuracy accuracy) {
+  return Builder(graph, policy, input_names, output_names, weights, accuracy).Build();
 }
 
 }  // namespace ryzen_npu_gemma::ep

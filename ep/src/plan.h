@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ep/src/graph.h"
+#include "ep/src/options.h"
 #include "ep/src/policy.h"
 #include "ep/src/weights.h"
 
@@ -102,6 +103,7 @@ struct PlanInput {
 };
 
 struct Plan {
+  Accuracy accuracy = Accuracy::kExact;  // what its weights are packed for
   std::vector<PlanInput> inputs;
   std::vector<std::string> outputs;
   std::vector<RowSymbol> row_symbols;
@@ -115,6 +117,6 @@ struct Plan {
 // Builds the plan of a region. `graph` holds the region's nodes alone, every one of them claimed by `policy`;
 // `input_names` and `output_names` are the fused node's, in its order. Throws Error.
 Plan BuildPlan(const Graph& graph, const Policy& policy, const std::vector<std::string>& input_names,
-               const std::vector<std::string>& output_names, WeightStore& weights);
+               const std::vector<std::string>& output_names, WeightStore& weights, Accuracy accuracy);
 
 }  // namespace ryzen_npu_gemma::ep

@@ -44,7 +44,7 @@ class WeightStore::File {
     for (const auto part :
          {static_cast<int64_t>(stat_.st_dev), static_cast<int64_t>(stat_.st_ino), static_cast<int64_t>(stat_.st_size),
           static_cast<int64_t>(stat_.st_mtim.tv_sec), static_cast<int64_t>(stat_.st_mtim.tv_nsec), offset, shape.N,
-          shape.K, static_cast<int64_t>(shape.bits)})
+          shape.K, static_cast<int64_t>(shape.bits), static_cast<int64_t>(shape.parameters)})
       key += std::to_string(part) + ":";
     return key;
   }
@@ -113,7 +113,7 @@ std::shared_ptr<const PackedMatrix> WeightStore::Pack(const Value& w, const kern
         }
       }
       const int64_t N = std::min(shape.N - row * q4nx::kBlockRows, rows * q4nx::kBlockRows);
-      const kernels::NBitsShape part{N, shape.K, shape.bits};
+      const kernels::NBitsShape part{N, shape.K, shape.bits, shape.parameters};
       uint8_t* strips = packed->data + row * kStrips * shape.strip_bytes();
       memory_.Ready(*packed->slab, strips, static_cast<std::size_t>(part.packed_bytes()));
       kernels::PackStrips(part, blocks, 0, part.strips(), strips);

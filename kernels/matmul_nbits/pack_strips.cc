@@ -1,9 +1,11 @@
-// From the file's Q4NX blocks (kernels/q4nx.h) to strips (matmul_nbits.h). A nibble or code moves, nothing is computed.
+// From the file's Q4NX blocks (kernels/q4nx.h) to strips (matmul_nbits.h). A nibble or code moves, nothing is computed
+// but parameters in 8 bits (round_parameters.h).
 #include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "kernels/matmul_nbits/matmul_nbits.h"
+#include "kernels/matmul_nbits/round_parameters.h"
 #include "kernels/q4nx.h"
 
 namespace ryzen_npu_gemma::kernels {
@@ -59,13 +61,22 @@ void PackCodes(const uint8_t* columns, uint8_t* words) {
   StoreWords({Load(columns), Load(columns + 16), Load(columns + 32), Load(columns + 48)}, words);
 }
 
+// Copies a group's scale and minimum of the 16 rows at `offset` of a block's.
+void CopyParameters(const uint8_t* block, int bits, int64_t offset, uint8_t* group) {
+  std::memcpy(group, block + q4nx::kScaleOffset + offset, kStripRows * 2);
+  if (bits == 4) std::memcpy(group + 32, block + q4nx::kMinOffset + offset, kStripRows * 2);
+}
+
 // Rows past N are zero, whatever the file holds there.
-void ClearPadding(int64_t rows, int bits, uint8_t* group) {
-  const int64_t words = bits == 4 ? 64 : 32;
+void ClearParameters(int64_t rows, int bits, uint8_t* group) {
   for (int64_t r = rows; r < kStripRows; ++r) {
     std::memset(group + r * 2, 0, 2);
     if (bits == 4) std::memset(group + 32 + r * 2, 0, 2);
-    for (int64_t chunk = 0; chunk < bits; ++chunk) std::memset(group + words + chunk * 64 + r * 4, 0, 4);
+  }
+}
+void ClearWords(int64_t rows, int bits, uint8_t* words) {
+  for (int64_t chunk = 0; chunk < bits; ++chunk) {
+    for (int64_t r = rows; r < kStripRows; ++r) std::memset(words + chunk * 64 + r * 4, 0, 4);
   }
 }
 
@@ -75,26 +86,30 @@ void PackStrips(const NBitsShape& shape, const uint8_t* blocks, int64_t strip_be
                 uint8_t* packed) {
   const int64_t block_bytes = q4nx::BlockBytes(shape.bits);
   const int64_t blocks_per_row = (shape.K + q4nx::kBlockCols - 1) / q4nx::kBlockCols;
-  for (int64_t strip = strip_begin; strip < strip_end; ++strip) {
-    const int64_t half = strip % 2;
-    const int64_t rows = std::min(kStripRows, shape.N - strip * kStripRows);
-    uint8_t* group = packed + strip * shape.strip_bytes();
-    for (int64_t g = 0; g < shape.groups(); ++g, group += shape.group_bytes()) {
-      const int64_t column_block = g / q4nx::kGroupsPerBlock;
+  for (int64_t n = strip_begin; n < strip_end; ++n) {
+    const int64_t half = n % 2;
+    const int64_t rows = std::min(kStripRows, shape.N - n * kStripRows);
+    const uint8_t* row_blocks = blocks + n / 2 * blocks_per_row * block_bytes;
+    uint8_t* strip = packed + n * shape.strip_bytes();
+    if (shape.parameters == Parameters::kInt8) RoundParameters(shape, row_blocks, half, rows, strip);
+    for (int64_t g = 0; g < shape.groups(); ++g) {
       const int64_t group_in_block = g % q4nx::kGroupsPerBlock;
-      const uint8_t* block = blocks + (strip / 2 * blocks_per_row + column_block) * block_bytes;
-      const int64_t parameters = (group_in_block * q4nx::kBlockRows + half * kStripRows) * 2;
+      const uint8_t* block = row_blocks + g / q4nx::kGroupsPerBlock * block_bytes;
+      if (shape.parameters == Parameters::kBfloat16) {
+        uint8_t* group = strip + g * shape.group_bytes();
+        CopyParameters(block, shape.bits, (group_in_block * q4nx::kBlockRows + half * kStripRows) * 2, group);
+        ClearParameters(rows, shape.bits, group);
+      }
       const int64_t column = group_in_block * q4nx::kGroupSize;
-      std::memcpy(group, block + q4nx::kScaleOffset + parameters, kStripRows * 2);
+      uint8_t* words = strip + shape.words_offset(g);
       if (shape.bits == 4) {
-        std::memcpy(group + 32, block + q4nx::kMinOffset + parameters, kStripRows * 2);
         const uint8_t* nibbles = block + q4nx::kNibbleOffset + half * 2048 + column * 8;
-        for (int64_t chunk = 0; chunk < 4; ++chunk) PackNibbles(nibbles + chunk * 64, group + 64 + chunk * 64);
+        for (int64_t chunk = 0; chunk < 4; ++chunk) PackNibbles(nibbles + chunk * 64, words + chunk * 64);
       } else {
         const uint8_t* codes = block + q4nx::kCodeOffset + half * 4096 + column * 16;
-        for (int64_t chunk = 0; chunk < 8; ++chunk) PackCodes(codes + chunk * 64, group + 32 + chunk * 64);
+        for (int64_t chunk = 0; chunk < 8; ++chunk) PackCodes(codes + chunk * 64, words + chunk * 64);
       }
-      if (rows < kStripRows) ClearPadding(rows, shape.bits, group);
+      ClearWords(rows, shape.bits, words);
     }
   }
 }

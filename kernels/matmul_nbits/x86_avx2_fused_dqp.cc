@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernels/matmul_nbits/x86_avx2.h"
+#include "kernels/matmul_nbits/x86_prefetch_stream.h"
 #include "kernels/x86_avx2_math.h"
 
 namespace ryzen_npu_gemma::kernels::avx2 {
@@ -77,6 +78,7 @@ StripSum<kRows> Strip4(const uint8_t* group, int64_t groups, const Activations& 
   StripSum<kRows> total;
   total.Clear();
   for (int64_t g = 0; g < groups; ++g, group += kStripGroupBytes4) {
+    PrefetchStream<kStripGroupBytes4>(group);
     const float* x = activations.x[0] + g * 32;
     StripSum<kRows> sum[2];
     sum[0].Clear();
@@ -107,6 +109,7 @@ StripSum<kRows> Strip8(const uint8_t* group, int64_t groups, const Activations& 
   StripSum<kRows> total;
   total.Clear();
   for (int64_t g = 0; g < groups; ++g, group += kStripGroupBytes8) {
+    PrefetchStream<kStripGroupBytes8>(group);
     const float* x = activations.x[0] + g * 32;
     StripSum<kRows> sum[2];
     sum[0].Clear();

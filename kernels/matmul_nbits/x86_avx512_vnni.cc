@@ -15,6 +15,7 @@
 #include <limits>
 
 #include "kernels/matmul_nbits/x86_avx512.h"
+#include "kernels/matmul_nbits/x86_prefetch_stream.h"
 
 namespace ryzen_npu_gemma::kernels {
 
@@ -87,6 +88,7 @@ void Strip(const LimbGroup (*a)[kColumns / 32], int64_t groups, const uint8_t* s
   for (int m = 0; m < kRows; ++m) total[m] = _mm512_setzero_ps();
   for (int64_t g = 0; g < groups; ++g) {
     const Group w(strip + g * Group::kBytes);
+    PrefetchStream<Group::kBytes>(strip + g * Group::kBytes);
     __m512i sum[kRows][kLimbs];
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) {

@@ -34,6 +34,12 @@ struct Columns8 {
   __m512i even, odd;
 };
 
+inline Columns8 LoadNibbles(const uint8_t* chunk) {
+  const __m512i nibble = _mm512_set1_epi8(15);
+  const __m512i w = _mm512_load_si512(chunk);
+  return {_mm512_and_si512(w, nibble), _mm512_and_si512(_mm512_srli_epi32(w, 4), nibble)};
+}
+
 // A group of a strip. From sums of bytes times codes, Dequantise makes sums of weights times codes; from sums of
 // (byte - kZero) times codes, DequantiseCentred does, without the cancellation of a large sum and a large min term.
 struct Group4 {
@@ -46,14 +52,7 @@ struct Group4 {
   explicit Group4(const uint8_t* group)
       : words(group + 64), scale(LoadBfloat16x16(group)), min(LoadBfloat16x16(group + 32)) {}
 
-  Columns8 Load(int chunk) const {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    const __m512i w = _mm512_load_si512(words + chunk * 64);
-    return {_mm512_and_si512(w, nibble), _mm512_and_si512(_mm512_srli_epi32(w, 4), nibble)};
-  }
-  __m512 Dequantise(__m512 sum, __m512 code_sum) const {
-    return _mm512_fmadd_ps(scale, sum, _mm512_mul_ps(min, code_sum));
-  }
+  Columns8 Load(int chunk) const { return LoadNibbles(words + chunk * 64); }
   __m512 DequantiseCentred(__m512 sum, __m512 code_sum) const {
     const __m512 weight_at_zero = _mm512_fmadd_ps(scale, _mm512_set1_ps(kZero), min);
     return _mm512_fmadd_ps(scale, sum, _mm512_mul_ps(weight_at_zero, code_sum));
@@ -88,6 +87,50 @@ struct Group8 {
     return DequantiseCentred(_mm512_fnmadd_ps(_mm512_set1_ps(kZero), code_sum, sum), code_sum);
   }
   __m512 DequantiseCentred(__m512 sum, __m512) const { return _mm512_mul_ps(scale, sum); }
+};
+
+// A group of 4 bits with parameters in int8.
+struct FastGroup4 {
+  const uint8_t* words;
+  __m512 scale, centre;
+
+  Columns8 Load(int chunk) const { return LoadNibbles(words + chunk * 64); }
+  __m512 Dequantise(__m512 sum, __m512 code_sum) const {
+    const __m512 centred_sum = _mm512_fnmadd_ps(_mm512_set1_ps(kCentreCode), code_sum, sum);  // exact
+    return _mm512_fmadd_ps(scale, centred_sum, _mm512_mul_ps(centre, code_sum));
+  }
+};
+
+// The groups of a strip of accuracy=fast, by pairs.
+struct FastStrip4 {
+  static constexpr int64_t kPairBytes = kernels::kPairBytes;
+
+  const uint8_t* strip;
+  __m512 scale_unit, centre_unit;
+
+  explicit FastStrip4(const uint8_t* head)
+      : strip(head), scale_unit(LoadBfloat16x16(head)), centre_unit(LoadBfloat16x16(head + kStripHeadBytes / 2)) {}
+
+  FastGroup4 group(int64_t pair, int half) const {
+    const uint8_t* parameters = strip + kStripHeadBytes + pair * kPairBytes;
+    const uint8_t* codes = parameters + half * 2 * kStripRows;
+    return {parameters + kPairParameterBytes + half * kGroupWordBytes4, _mm512_mul_ps(scale_unit, LoadCodes(codes)),
+            _mm512_mul_ps(centre_unit, LoadCodes(codes + kStripRows))};
+  }
+
+ private:
+  static __m512 LoadCodes(const uint8_t* codes) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(codes))));
+  }
+};
+
+struct FastStrip8 {
+  static constexpr int64_t kPairBytes = 2 * Group8::kBytes;
+
+  const uint8_t* strip;
+
+  explicit FastStrip8(const uint8_t* groups) : strip(groups) {}
+  Group8 group(int64_t pair, int half) const { return Group8(strip + (2 * pair + half) * Group8::kBytes); }
 };
 
 }  // namespace ryzen_npu_gemma::kernels::avx512

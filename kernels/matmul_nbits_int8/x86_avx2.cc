@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/matmul_nbits/x86_prefetch_stream.h"
 #include "kernels/matmul_nbits_int8/row_tiles.h"
 #include "kernels/x86_avx2_math.h"
 
@@ -22,49 +23,83 @@ constexpr int64_t kBlockBytes = 128 << 10;  // of activations, half of a small L
 
 __m256i LoadWords(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 
-struct Group4 {
-  static constexpr int64_t kBytes = kStripGroupBytes4;
+// Eight codes of parameters.
+__m256 LoadCodes(const uint8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
 
-  const uint8_t* group;
+struct Strip4 {
+  static constexpr int64_t kGroupBytes = kGroupWordBytes4 + kPairParameterBytes / 2;
 
-  // 8 rows x 4 columns: the even (parity 0) or odd ones of 8
-  __m256i Load(int half, int chunk, int parity) const {
-    const __m256i w = LoadWords(group + 64 + chunk * 64 + half * 32);
-    return _mm256_and_si256(parity == 0 ? w : _mm256_srli_epi32(w, 4), _mm256_set1_epi8(15));
+  const uint8_t* strip;
+  alignas(32) float scale_unit[kStripRows];
+  alignas(32) float centre_unit[kStripRows];
+
+  struct Group {
+    const Strip4& units;
+    const uint8_t* codes;
+    const uint8_t* words;
+
+    // 8 rows x 4 columns: the even (parity 0) or odd ones of 8
+    __m256i Load(int half, int chunk, int parity) const {
+      const __m256i w = LoadWords(words + chunk * 64 + half * 32);
+      return _mm256_and_si256(parity == 0 ? w : _mm256_srli_epi32(w, 4), _mm256_set1_epi8(15));
+    }
+    static __m256i Add(__m256i sum16, __m256i q, __m256i code) {
+      return _mm256_add_epi16(sum16, _mm256_maddubs_epi16(q, code));
+    }
+    __m256 Dequantise(int half, __m256i sum16, __m256 code_sum) const {
+      const __m256 sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
+      const __m256 scale = _mm256_mul_ps(_mm256_load_ps(units.scale_unit + half * 8), LoadCodes(codes + half * 8));
+      const __m256 centre =
+          _mm256_mul_ps(_mm256_load_ps(units.centre_unit + half * 8), LoadCodes(codes + kStripRows + half * 8));
+      const __m256 centred_sum = _mm256_fnmadd_ps(_mm256_set1_ps(kCentreCode), code_sum, sum);  // exact
+      return _mm256_fmadd_ps(scale, centred_sum, _mm256_mul_ps(centre, code_sum));
+    }
+  };
+
+  explicit Strip4(const uint8_t* head) : strip(head) {
+    for (int half = 0; half < 2; ++half) {
+      _mm256_store_ps(scale_unit + half * 8, LoadBfloat16x8(head + half * 16));
+      _mm256_store_ps(centre_unit + half * 8, LoadBfloat16x8(head + kStripHeadBytes / 2 + half * 16));
+    }
   }
-  static __m256i Add(__m256i sum16, __m256i q, __m256i code) {
-    return _mm256_add_epi16(sum16, _mm256_maddubs_epi16(q, code));
-  }
-  __m256 Dequantise(int half, __m256i sum16, __m256 code_sum) const {
-    const __m256 sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
-    const __m256 min_term = _mm256_mul_ps(LoadBfloat16x8(group + 32 + half * 16), code_sum);
-    return _mm256_fmadd_ps(LoadBfloat16x8(group + half * 16), sum, min_term);
+  Group group(int64_t g) const {
+    const uint8_t* pair = strip + kStripHeadBytes + (g >> 1) * kPairBytes;
+    return {*this, pair + (g & 1) * 2 * kStripRows, pair + kPairParameterBytes + (g & 1) * kGroupWordBytes4};
   }
 };
 
-struct Group8 {
-  static constexpr int64_t kBytes = kStripGroupBytes8;
+struct Strip8 {
+  static constexpr int64_t kGroupBytes = kStripGroupBytes8;
 
-  const uint8_t* group;
+  const uint8_t* strip;
 
-  __m256i Load(int half, int chunk, int parity) const {
-    const __m256i even_first =
-        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
-    const __m256i odd_first =
-        _mm256_broadcastsi128_si256(_mm_setr_epi8(1, 3, 0, 2, 5, 7, 4, 6, 9, 11, 8, 10, 13, 15, 12, 14));
-    const uint8_t* words = group + 32 + chunk * 128 + half * 32;
-    const __m256i low = _mm256_shuffle_epi8(LoadWords(words), parity == 0 ? even_first : odd_first);
-    const __m256i high = _mm256_shuffle_epi8(LoadWords(words + 64), parity == 0 ? odd_first : even_first);
-    return _mm256_blend_epi16(low, high, 0xaa);  // the upper half of each word from columns 4..7
-  }
-  // vpmaddubsw wants one operand unsigned: the sign of q goes to the code, and |-128| is 128 there.
-  static __m256i Add(__m256i sum, __m256i q, __m256i code) {
-    const __m256i sum16 = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(code, q));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
-  }
-  __m256 Dequantise(int half, __m256i sum, __m256) const {
-    return _mm256_mul_ps(LoadBfloat16x8(group + half * 16), _mm256_cvtepi32_ps(sum));
-  }
+  struct Group {
+    const uint8_t* words;
+
+    __m256i Load(int half, int chunk, int parity) const {
+      const __m256i even_first =
+          _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+      const __m256i odd_first =
+          _mm256_broadcastsi128_si256(_mm_setr_epi8(1, 3, 0, 2, 5, 7, 4, 6, 9, 11, 8, 10, 13, 15, 12, 14));
+      const uint8_t* half_words = words + chunk * 128 + half * 32;
+      const __m256i low = _mm256_shuffle_epi8(LoadWords(half_words), parity == 0 ? even_first : odd_first);
+      const __m256i high = _mm256_shuffle_epi8(LoadWords(half_words + 64), parity == 0 ? odd_first : even_first);
+      return _mm256_blend_epi16(low, high, 0xaa);  // the upper half of each word from columns 4..7
+    }
+    // vpmaddubsw wants one operand unsigned: the sign of q goes to the code, and |-128| is 128 there.
+    static __m256i Add(__m256i sum, __m256i q, __m256i code) {
+      const __m256i sum16 = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(code, q));
+      return _mm256_add_epi32(sum, _mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
+    }
+    __m256 Dequantise(int half, __m256i sum, __m256) const {
+      return _mm256_mul_ps(LoadBfloat16x8(words - 32 + half * 16), _mm256_cvtepi32_ps(sum));
+    }
+  };
+
+  explicit Strip8(const uint8_t* groups) : strip(groups) {}
+  Group group(int64_t g) const { return {strip + g * kStripGroupBytes8 + 32}; }
 };
 
 __m256i BroadcastCodes(const int8_t* code) {
@@ -86,13 +121,15 @@ void Store(__m256 low, __m256 high, int64_t columns, float* y) {
 }
 
 // y = a w for kRows rows.  a [kRows, groups];  y: `columns` of 16 columns exist
-template <typename Group, int kRows>
-void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* strip, int64_t columns, float* y, int64_t ldy) {
+template <typename Strip, int kRows>
+void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* packed, int64_t columns, float* y, int64_t ldy) {
+  const Strip strip(packed);
   __m256 total[2][kRows];
 #pragma GCC unroll 4
   for (int m = 0; m < kRows; ++m) total[0][m] = total[1][m] = _mm256_setzero_ps();
   for (int64_t g = 0; g < groups; ++g, ++a) {
-    const Group w{strip + g * Group::kBytes};
+    const typename Strip::Group w = strip.group(g);
+    PrefetchStream<Strip::kGroupBytes>(w.words);
     __m256i sum[2][kRows];
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) sum[0][m] = sum[1][m] = _mm256_setzero_si256();
@@ -105,8 +142,8 @@ void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* strip, int64_t
 #pragma GCC unroll 4
         for (int m = 0; m < kRows; ++m) {
           const __m256i code = BroadcastCodes(a[m * groups].code + chunk * 8 + parity * 4);
-          sum[0][m] = Group::Add(sum[0][m], w_low, code);
-          sum[1][m] = Group::Add(sum[1][m], w_high, code);
+          sum[0][m] = Strip::Group::Add(sum[0][m], w_low, code);
+          sum[1][m] = Strip::Group::Add(sum[1][m], w_high, code);
           // Says that the sums are wanted here: GCC would put the additions off, and spill what is to be added.
           asm("" : "+x"(sum[0][m]), "+x"(sum[1][m]));
         }
@@ -126,11 +163,11 @@ void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* strip, int64_t
   for (int m = 0; m < kRows; ++m) Store(total[0][m], total[1][m], columns, y + m * ldy);
 }
 
-template <typename Group>
+template <typename Strip>
 void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed, int64_t strip_begin,
               int64_t strip_end, float* y, int64_t ldy) {
   static_assert(kTileRows == 4);
-  constexpr decltype(&Tile<Group, 1>) kTiles[] = {Tile<Group, 1>, Tile<Group, 2>, Tile<Group, 3>, Tile<Group, 4>};
+  constexpr decltype(&Tile<Strip, 1>) kTiles[] = {Tile<Strip, 1>, Tile<Strip, 2>, Tile<Strip, 3>, Tile<Strip, 4>};
   const int64_t groups = shape.groups();
   const auto tile = [&](int64_t strip, int64_t, int64_t m, int64_t rows) {
     const int64_t n = strip * kStripRows;
@@ -144,7 +181,7 @@ void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const
 
 void MatMulNBitsInt8Avx2(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed,
                          int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy) {
-  (shape.bits == 4 ? Multiply<Group4> : Multiply<Group8>)(shape, a, M, packed, strip_begin, strip_end, y, ldy);
+  (shape.bits == 4 ? Multiply<Strip4> : Multiply<Strip8>)(shape, a, M, packed, strip_begin, strip_end, y, ldy);
 }
 
 }  // namespace ryzen_npu_gemma::kernels

@@ -20,8 +20,8 @@ MatMulRotatedInt8Fn SelectMatMulRotatedInt8() {
 }
 
 bool RotatingPays(const NBitsShape& shape, int64_t M) {
-  return SelectMatMulRotatedInt8() != MatMulRotatedInt8Reference && shape.bits == 4 && shape.K % kSpanColumns == 0 &&
-         M >= kLeastRotatedRows;
+  return SelectMatMulRotatedInt8() != MatMulRotatedInt8Reference && shape.parameters == Parameters::kInt8 &&
+         shape.K % kSpanColumns == 0 && M >= kLeastRotatedRows;
 }
 
 }  // namespace ryzen_npu_gemma::kernels

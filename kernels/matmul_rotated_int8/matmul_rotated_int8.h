@@ -30,11 +30,11 @@ struct RotatedStrip {
   alignas(64) int32_t zero[kStripRows];  // - kRotatedZero * sum of the row's codes
 };
 
-// Rotates four groups of a strip, which begin at `groups`.
-void RotateStripReference(const uint8_t* groups, RotatedStrip& strip);
+// Rotates 128 columns of a strip: its groups from 4 span on.
+void RotateStripReference(const NBitsShape& shape, const uint8_t* packed_strip, int64_t span, RotatedStrip& strip);
 
 // Writes y[m, n] for every row m < M and every row n < N of the strips [strip_begin, strip_end).
-//   shape   bits = 4, K a multiple of 128
+//   shape   bits = 4, parameters in int8, K a multiple of 128
 //   a       [K/128, M], as QuantizeRotatedRows writes it
 //   packed  the whole matrix, 64-byte aligned (the kernel finds its strips)
 //   y       [M, N] fp32, rows `ldy` apart; other columns are not touched

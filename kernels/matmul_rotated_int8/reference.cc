@@ -1,10 +1,9 @@
 // Scalar truth.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <initializer_list>
 
-#include "kernels/float16.h"
+#include "kernels/matmul_nbits/read_group.h"
 #include "kernels/matmul_rotated_int8/matmul_rotated_int8.h"
 #include "kernels/matmul_rotated_int8/rotate_strip.h"
 #include "kernels/quantize_rows/quantize_rows.h"
@@ -12,12 +11,6 @@
 namespace ryzen_npu_gemma::kernels {
 
 namespace {
-
-float Parameter(const uint8_t* group, int64_t index) {
-  uint16_t h;
-  std::memcpy(&h, group + index * 2, sizeof(h));
-  return Bfloat16ToFloat(h);
-}
 
 // x86's vpmulhrsw
 int16_t MultiplyRound(int16_t a, int16_t b) {
@@ -40,21 +33,17 @@ void Rotate(int16_t (&v)[kSpanColumns], std::initializer_list<int64_t> steps) {
 
 }  // namespace
 
-void RotateStripReference(const uint8_t* groups, RotatedStrip& strip) {
+void RotateStripReference(const NBitsShape& shape, const uint8_t* packed_strip, int64_t span, RotatedStrip& strip) {
   for (int64_t r = 0; r < kStripRows; ++r) {
     float bound = 0, scale[kSpanGroups], min[kSpanGroups];
     int16_t v[kSpanColumns];
     for (int64_t g = 0; g < kSpanGroups; ++g) {
-      const uint8_t* group = groups + g * kStripGroupBytes4;
-      scale[g] = Parameter(group, r);
-      min[g] = Parameter(group, kStripRows + r);
+      const GroupRow group = ReadGroup(shape, packed_strip, span * kSpanGroups + g, r);
+      scale[g] = group.scale;
+      min[g] = group.offset - group.zero * scale[g];  // the product is exact, so there is one rounding
       const float max = std::fma(15.0f, scale[g], min[g]);
       bound += std::isnan(max) ? max : std::max(std::fabs(min[g]), std::fabs(max));
-      for (int64_t c = 0; c < 32; ++c) {
-        uint32_t word;
-        std::memcpy(&word, group + 64 + c / 8 * 64 + r * 4, sizeof(word));
-        v[g * 32 + c] = static_cast<int16_t>((word >> (c % 8 * 4) & 15) << kCodeShift);
-      }
+      for (int64_t c = 0; c < 32; ++c) v[g * 32 + c] = static_cast<int16_t>(group.code[c] << kCodeShift);
     }
     const float units = bound >= kSmallestMagnitude ? kUnitsOfBound / bound : 0;
     Rotate(v, {1, 2, 8, 16});
@@ -93,7 +82,7 @@ void MatMulRotatedInt8Reference(const NBitsShape& shape, const RotatedSpan* a, i
     const int64_t rows = std::min(kStripRows, shape.N - n);
     for (int64_t m = 0; m < M; ++m) std::fill_n(y + m * ldy + n, rows, 0.0f);
     for (int64_t p = 0; p < spans; ++p) {
-      RotateStripReference(packed + strip * shape.strip_bytes() + p * kSpanGroups * kStripGroupBytes4, w);
+      RotateStripReference(shape, packed + strip * shape.strip_bytes(), p, w);
       for (int64_t m = 0; m < M; ++m) {
         const RotatedSpan& x = a[p * M + m];
         for (int64_t r = 0; r < rows; ++r) {

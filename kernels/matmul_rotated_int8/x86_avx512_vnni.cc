@@ -98,9 +98,8 @@ void MatMulRotatedInt8Avx512Vnni(const NBitsShape& shape, const RotatedSpan* a, 
         for (int64_t p = p0, spans; p < p0 + block_spans; p += spans) {
           spans = NextPart(p0 + block_spans - p, kPanelSpans);
           for (int64_t s = 0; s < strips; ++s) {
-            const uint8_t* groups = packed + (strip + s) * shape.strip_bytes() + p * kSpanGroups * kStripGroupBytes4;
-            for (int64_t i = 0; i < spans; ++i)
-              avx512::RotateStrip(groups + i * kSpanGroups * kStripGroupBytes4, panel[i][s]);
+            const avx512::FastStrip4 w(packed + (strip + s) * shape.strip_bytes());
+            for (int64_t i = 0; i < spans; ++i) avx512::RotateStrip(w, p + i, panel[i][s]);
           }
           for (int64_t m = m0, rows; m < m0 + block_rows; m += rows) {
             rows = NextPart(m0 + block_rows - m, kTileRows);

@@ -39,9 +39,10 @@ class MemoryTensors final : public RunTensors {
   }
 };
 
-Plan MakePlan(GraphBuilder& b, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs) {
+Plan MakePlan(GraphBuilder& b, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
+              Accuracy accuracy = Accuracy::kExact) {
   static WeightStore weights;
-  return BuildPlan(b.graph, Decide(b.graph), inputs, outputs, weights);
+  return BuildPlan(b.graph, Decide(b.graph), inputs, outputs, weights, accuracy);
 }
 
 GraphBuilder GeGlu() {
@@ -93,9 +94,9 @@ TEST_P(PlanBuffers, AreReusedButNeverWhileLive) {
     if (i > 0) all.push_back(in);
   }
   b.RandomWeights();
-  Plan reused = MakePlan(b, {"x0"}, {"x12"});
+  Plan reused = MakePlan(b, {"x0"}, {"x12"}, GetParam());
   EXPECT_LE(reused.buffers.size(), 5u);
-  Plan apart = MakePlan(b, {"x0"}, all);
+  Plan apart = MakePlan(b, {"x0"}, all, GetParam());
   EXPECT_EQ(apart.buffers.size(), 0u);
 
   std::vector<float> x(3 * 64);
@@ -103,8 +104,8 @@ TEST_P(PlanBuffers, AreReusedButNeverWhileLive) {
   BackwardThreads threads;
   MemoryTensors one, other;
   one.inputs = other.inputs = {{x.data(), DataType::kFloat32, {1, 3, 64}}};
-  HostProgram(std::move(reused), GetParam()).Run(one, threads);
-  HostProgram(std::move(apart), GetParam()).Run(other, threads);
+  HostProgram(std::move(reused)).Run(one, threads);
+  HostProgram(std::move(apart)).Run(other, threads);
   EXPECT_EQ(one.outputs[0], other.outputs[0]);
   EXPECT_NE(one.outputs[0], x);
   EXPECT_EQ(one.shapes[0], (std::vector<int64_t>{1, 3, 64}));
@@ -149,12 +150,12 @@ TEST_P(PlanBuffers, RowsInBlocksAreRunsOneAfterTheOther) {
   MemoryTensors whole;
   const int64_t none = 0;
   bind(whole, 0, kRows, none, nullptr, nullptr);
-  HostProgram(MakePlan(b, inputs, outputs), GetParam(), 8).Run(whole, threads);
+  HostProgram(MakePlan(b, inputs, outputs, GetParam()), 8).Run(whole, threads);
   EXPECT_EQ(whole.shapes[0], (std::vector<int64_t>{1, kRows, 64}));
   EXPECT_EQ(whole.shapes[1], (std::vector<int64_t>{1, 1, 96}));
   EXPECT_EQ(whole.shapes[2], (std::vector<int64_t>{1, 1, kRows, 32}));
 
-  HostProgram program(MakePlan(b, inputs, outputs), GetParam());
+  HostProgram program(MakePlan(b, inputs, outputs, GetParam()));
   MemoryTensors part;
   std::vector<float> h;
   for (int64_t first = 0; first < kRows;) {
@@ -209,11 +210,11 @@ TEST_P(PlanBuffers, TheLastRowAloneIsAsOfAllRows) {
                                           {&shared, DataType::kBool, {1}}};
     MemoryTensors all;
     all.inputs = tensors;
-    HostProgram(MakePlan(b, inputs, {"logits", "present_k", "present_v", "h"}), GetParam()).Run(all, threads);
+    HostProgram(MakePlan(b, inputs, {"logits", "present_k", "present_v", "h"}, GetParam())).Run(all, threads);
     for (const int64_t block_rows : {kRows, int64_t{8}}) {
       MemoryTensors one;
       one.inputs = tensors;
-      HostProgram(MakePlan(b, inputs, {"logits", "present_k", "present_v"}), GetParam(), block_rows).Run(one, threads);
+      HostProgram(MakePlan(b, inputs, {"logits", "present_k", "present_v"}, GetParam()), block_rows).Run(one, threads);
       for (int i : {1, 2}) {
         EXPECT_EQ(one.shapes[i], all.shapes[i]);
         const std::size_t bytes = static_cast<std::size_t>(one.shapes[i][2] * 32 * 2);  // float16
@@ -236,7 +237,7 @@ TEST(Plan, AnAttentionThatForgetsItsKeysSeesAllRowsAtOnce) {
 
 TEST(Plan, RunRefusesInputsItWasNotMadeFor) {
   GraphBuilder b = GeGlu();
-  HostProgram program{MakePlan(b, {"x"}, {"y"}), Accuracy::kExact};
+  HostProgram program{MakePlan(b, {"x"}, {"y"})};
   BackwardThreads threads;
   std::vector<float> x(2 * 64);
   const std::pair<std::vector<int64_t>, const char*> bad[] = {

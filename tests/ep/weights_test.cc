@@ -53,6 +53,12 @@ TEST_F(Weights, SameBytesOfAFileArePackedOnce) {
   EXPECT_NE(first, store_.Get(At("", 0), kShape));  // inside a model: nobody can tell that it is the same
 }
 
+TEST_F(Weights, OtherParametersAreAnotherCopy) {
+  const auto exact = store_.Get(At(file_, 0), kShape), fast = store_.Get(At(file_, 0), kernels::FastShape(kShape));
+  EXPECT_NE(fast, exact);
+  EXPECT_EQ(fast, store_.Get(At(file_, 0), kernels::FastShape(kShape)));
+}
+
 TEST_F(Weights, AFileThatChangedIsPackedAgain) {
   const auto first = store_.Get(At(file_, 0), kShape);
   WriteFile(2);
@@ -80,7 +86,8 @@ TEST_F(Weights, LieSideBySideWithoutOverlap) {
 
 // Several workers, pieces of a file, and rows and columns that do not fill a block.
 TEST_F(Weights, AreReadFromTheFile) {
-  for (const kernels::NBitsShape shape : {kernels::NBitsShape{5000, 1184, 4}, kernels::NBitsShape{1500, 2080, 8}}) {
+  for (const kernels::NBitsShape shape :
+       {kernels::NBitsShape{5000, 1184, 4}, kernels::FastShape({5000, 1184, 4}), kernels::NBitsShape{1500, 2080, 8}}) {
     GraphBuilder builder;
     builder.Matrix("w", shape.N, shape.K, shape.bits);
     builder.RandomWeights();

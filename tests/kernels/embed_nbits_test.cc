@@ -8,10 +8,11 @@ namespace {
 
 TEST(EmbedRowTest, IsTheScaledRowOfTheMatrix) {
   const float scale = std::sqrt(640.0f);
-  for (const int bits : {4, 8}) {
-    const Matrix w({37, 640, bits}, 1);
+  for (const NBitsShape& shape : {NBitsShape{37, 640, 4}, FastShape({37, 640, 4}), NBitsShape{37, 640, 8}}) {
+    const Matrix w(shape, 1);
     for (int64_t row = 0; row < 37; ++row) {
-      SCOPED_TRACE(testing::Message() << "bits " << bits << " row " << row);
+      SCOPED_TRACE(testing::Message() << "bits " << shape.bits << " strip of " << shape.strip_bytes() << " row "
+                                      << row);
       Guarded<float> y(640, 1);
       EmbedRow(w.shape(), w.packed(), row, scale, y.data());
       for (int64_t k = 0; k < 640; ++k) {

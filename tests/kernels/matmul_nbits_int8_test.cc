@@ -185,9 +185,9 @@ TEST_P(MatMulNBitsInt8Test, ZeroScaleAndMinimumGiveZero) {
 
 INSTANTIATE_TEST_SUITE_P(Rows, MatMulNBitsInt8Test,
                          testing::Combine(testing::ValuesIn(kRows),
-                                          testing::Values(NBitsShape{16, 32, 4}, NBitsShape{1, 64, 4},
-                                                          NBitsShape{40, 640, 4}, NBitsShape{37, 1152, 4},
-                                                          NBitsShape{17, 10272, 4}, NBitsShape{16, 32, 8},
+                                          testing::Values(FastShape({16, 32, 4}), FastShape({1, 64, 4}),
+                                                          FastShape({40, 640, 4}), FastShape({37, 1152, 4}),
+                                                          FastShape({17, 10272, 4}), NBitsShape{16, 32, 8},
                                                           NBitsShape{40, 640, 8}, NBitsShape{37, 2048, 8})),
                          [](const testing::TestParamInfo<MatMulCase>& info) {
                            return std::get<0>(info.param).name + std::string("_") + Describe(std::get<1>(info.param));
@@ -197,7 +197,7 @@ INSTANTIATE_TEST_SUITE_P(Rows, MatMulNBitsInt8Test,
 
 TEST(MinTermTest, TheSumOfTheCodesHasLessThanHalfTheErrorOfTheExactSum) {
   constexpr int64_t kM = 40, kK = 640;
-  const NBitsShape shape{64, kK, 4};
+  const NBitsShape shape = FastShape({64, kK, 4});
   // Weights of a normal distribution: q about 7.5 with a deviation of 3, min = -7.5 scale.
   std::vector<uint8_t> blocks = RandomBlocks(shape, 10);
   const std::vector<float> normal = RandomFloats(blocks.size() * 2, 11, 3.0f);

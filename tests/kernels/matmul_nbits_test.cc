@@ -19,17 +19,8 @@ constexpr KernelRow<MatMulNBitsFn> kRows[] = {
 std::string Describe(const NBitsShape& shape) {
   std::ostringstream name;
   name << "N" << shape.N << "K" << shape.K << "B" << shape.bits;
+  if (shape.parameters == Parameters::kInt8) name << "Int8Parameters";
   return name.str();
-}
-
-// A scalar reading of matmul_nbits.h.
-Weight WeightOfStrips(const NBitsShape& shape, const uint8_t* packed, int64_t n, int64_t k) {
-  const uint8_t* group = packed + n / 16 * shape.strip_bytes() + k / 32 * shape.group_bytes();
-  const int64_t r = n % 16, c = k % 32;
-  const float scale = Bfloat16ToFloat(Read16(group + r * 2));
-  if (shape.bits == 8) return {scale, 0, static_cast<int8_t>(group[32 + c / 4 * 64 + r * 4 + c % 4])};
-  const uint8_t byte = group[64 + c / 8 * 64 + r * 4 + c % 8 / 2];
-  return {scale, Bfloat16ToFloat(Read16(group + 32 + r * 2)), c % 2 == 0 ? byte & 15 : byte >> 4};
 }
 
 // --- PackStrips ------------------------------------------------------------------------------------------------------
@@ -67,6 +58,111 @@ TEST_P(PackStripsTest, TouchesOnlyItsStrips) {
 INSTANTIATE_TEST_SUITE_P(Shapes, PackStripsTest,
                          testing::Values(NBitsShape{16, 32, 4}, NBitsShape{1, 256, 4}, NBitsShape{40, 640, 4},
                                          NBitsShape{37, 1152, 4}, NBitsShape{16, 32, 8}, NBitsShape{33, 640, 8}),
+                         [](const auto& info) { return Describe(info.param); });
+
+// --- Parameters in 8 bits --------------------------------------------------------------------------------------------
+
+class Int8ParametersTest : public testing::TestWithParam<NBitsShape> {
+ protected:
+  // Sets scale and minimum of every group of row n.
+  template <typename Fn>
+  static void SetParameters(const NBitsShape& shape, std::vector<uint8_t>& blocks, int64_t n, Fn parameters_of) {
+    for (int64_t g = 0; g < shape.groups(); ++g) {
+      const int64_t block = n / 32 * ((shape.K + 255) / 256) + g / 8;
+      uint8_t* at = blocks.data() + block * q4nx::kBlockBytes4 + (g % 8 * 32 + n % 32) * 2;
+      const auto [scale, min] = parameters_of(g);
+      const uint16_t scale16 = FloatToBfloat16(scale), min16 = FloatToBfloat16(min);
+      std::memcpy(at, &scale16, 2);
+      std::memcpy(at + q4nx::kMinOffset, &min16, 2);
+    }
+  }
+};
+
+// Every third row has scales below zero, every fifth one group that is a hundred times as large as the others.
+TEST_P(Int8ParametersTest, AreWithinHalfAStepOfTheRowAndCodesKeepTheirPlace) {
+  const NBitsShape shape = GetParam();
+  std::vector<uint8_t> blocks = RandomBlocks(shape, 1);
+  const std::vector<float> random = RandomFloats(static_cast<std::size_t>(shape.N * shape.groups() * 2), 2);
+  for (int64_t n = 0; n < shape.N; ++n) {
+    SetParameters(shape, blocks, n, [&](int64_t g) {
+      const float* two = &random[static_cast<std::size_t>(2 * (n * shape.groups() + g))];
+      const float scale = std::abs(two[0]) * (n % 3 == 2 ? -1.0f : 1.0f) * (n % 5 == 4 && g == 0 ? 100.0f : 1.0f);
+      return std::pair(scale, -7.5f * scale + two[1]);
+    });
+  }
+  const Matrix w(shape, blocks);
+  for (int64_t n = 0; n < shape.N; ++n) {
+    double largest_scale = 0, largest_centre = 0;
+    for (int64_t k = 0; k < shape.K; k += 32) {
+      const Weight exact = WeightOfBlocks(shape, blocks, n, k);
+      largest_scale = std::max(largest_scale, std::abs(static_cast<double>(exact.scale)));
+      largest_centre = std::max(largest_centre, std::abs(exact.min + 7.5 * static_cast<double>(exact.scale)));
+    }
+    // Steps are a 127th of the largest, up to the next number of 8 bits.
+    const double scale_error = largest_scale / 127 * (1 + 0x1p-7) / 2,
+                 centre_error = largest_centre / 127 * (1 + 0x1p-7) / 2;
+    for (int64_t k = 0; k < shape.K; ++k) {
+      const Weight exact = WeightOfBlocks(shape, blocks, n, k), rounded = w.weight(n, k);
+      ASSERT_EQ(rounded.code, exact.code) << "n " << n << " k " << k;
+      ASSERT_NEAR(rounded.scale, exact.scale, scale_error * 1.000001) << "n " << n << " k " << k;
+      ASSERT_NEAR(rounded.min + 7.5 * static_cast<double>(rounded.scale),
+                  exact.min + 7.5 * static_cast<double>(exact.scale), centre_error * 1.00001 + 1e-5 * largest_scale)
+          << "n " << n << " k " << k;
+    }
+  }
+}
+
+TEST_P(Int8ParametersTest, PaddingIsZeroAndNothingIsWrittenBesideTheStrips) {
+  const NBitsShape shape = GetParam();
+  const std::vector<uint8_t> blocks = RandomBlocks(shape, 1);
+  Guarded<uint8_t> packed(static_cast<std::size_t>(shape.packed_bytes()));
+  const auto last = static_cast<std::size_t>((shape.strips() - 1) * shape.strip_bytes());
+  PackStrips(shape, blocks.data(), shape.strips() - 1, shape.strips(), packed.data());
+  for (std::size_t i = 0; i < last; ++i) ASSERT_TRUE(packed.Untouched(i));
+  for (int64_t n = shape.N; n < shape.strips() * 16; ++n) {
+    for (int64_t k = 0; k < shape.K; ++k) {
+      ASSERT_EQ(WeightOfStrips(shape, packed.data(), n, k), (Weight{0, 0, 0})) << "n " << n << " k " << k;
+    }
+  }
+  EXPECT_TRUE(packed.Intact());
+}
+
+TEST_P(Int8ParametersTest, OneThatIsNotFiniteMakesItsRowNanAndNoOther) {
+  const NBitsShape shape = GetParam();
+  const int64_t bad_row = shape.N - 1, bad_group = shape.groups() - 1;
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (const bool in_scale : {true, false}) {
+      std::vector<uint8_t> blocks = RandomBlocks(shape, 1);
+      SetParameters(shape, blocks, bad_row, [&](int64_t g) {
+        const float value = g == bad_group ? bad : 1.0f;
+        return in_scale ? std::pair(value, -8.0f) : std::pair(1.0f, value);
+      });
+      const Matrix w(shape, blocks);
+      for (int64_t n = 0; n < shape.N; ++n) {
+        for (int64_t k = 0; k < shape.K; k += 32) EXPECT_EQ(std::isnan(w.weight(n, k).rounded()), n == bad_row) << n;
+      }
+    }
+  }
+}
+
+TEST_P(Int8ParametersTest, TinyAndHugeOnesStayFinite) {
+  const NBitsShape shape = GetParam();
+  for (const float scale : {0.0f, 1e-45f, 1e-38f, 1e-30f, 1e30f, 1e37f}) {
+    std::vector<uint8_t> blocks = RandomBlocks(shape, 1);
+    for (int64_t n = 0; n < shape.N; ++n)
+      SetParameters(shape, blocks, n, [&](int64_t) { return std::pair(scale, -7 * scale); });
+    const Matrix w(shape, blocks);
+    for (int64_t n = 0; n < shape.N; ++n) {
+      const Weight exact = WeightOfBlocks(shape, blocks, n, 0), rounded = w.weight(n, 0);
+      EXPECT_NEAR(rounded.scale, exact.scale, std::max(exact.scale / 100, 1e-36f)) << "scale " << scale;
+      EXPECT_TRUE(std::isfinite(rounded.rounded())) << "scale " << scale;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Int8ParametersTest,
+                         testing::Values(FastShape({16, 32, 4}), FastShape({1, 256, 4}), FastShape({40, 640, 4}),
+                                         FastShape({37, 1152, 4}), FastShape({17, 96, 4})),
                          [](const auto& info) { return Describe(info.param); });
 
 // --- The matrix product ----------------------------------------------------------------------------------------------

@@ -37,11 +37,11 @@ inline std::vector<uint8_t> RandomBlocks(const NBitsShape& shape, uint32_t seed)
 
 struct Weight {
   float scale;
-  float min;
+  double min;
   int code;
 
   double value() const { return static_cast<double>(scale) * code + min; }
-  float rounded() const { return scale * static_cast<float>(code) + min; }
+  float rounded() const { return static_cast<float>(value()); }
   bool operator==(const Weight&) const = default;
 };
 
@@ -60,7 +60,34 @@ inline Weight WeightOfBlocks(const NBitsShape& shape, const std::vector<uint8_t>
   return {scale, Bfloat16ToFloat(Read16(bytes + 512 + parameter * 2)), r % 2 == 0 ? pair & 15 : pair >> 4};
 }
 
-// File blocks and their strips.
+// A scalar reading of kernels/matmul_nbits/matmul_nbits.h.
+inline Weight WeightOfStrips(const NBitsShape& shape, const uint8_t* packed, int64_t n, int64_t k) {
+  const uint8_t* strip = packed + n / 16 * shape.strip_bytes();
+  const int64_t g = k / 32, r = n % 16, c = k % 32;
+  if (shape.bits == 8) {
+    const uint8_t* group = strip + g * 544;
+    return {Bfloat16ToFloat(Read16(group + r * 2)), 0, static_cast<int8_t>(group[32 + c / 4 * 64 + r * 4 + c % 4])};
+  }
+  float scale;
+  double min;
+  const uint8_t* words;
+  if (shape.parameters == Parameters::kInt8) {
+    const uint8_t* pair = strip + 64 + g / 2 * 576;
+    const auto* codes = reinterpret_cast<const int8_t*>(pair + g % 2 * 32);
+    scale = Bfloat16ToFloat(Read16(strip + r * 2)) * static_cast<float>(codes[r]);
+    min = static_cast<double>(Bfloat16ToFloat(Read16(strip + 32 + r * 2))) * codes[16 + r] -
+          7.5 * static_cast<double>(scale);
+    words = pair + 64 + g % 2 * 256;
+  } else {
+    scale = Bfloat16ToFloat(Read16(strip + g * 320 + r * 2));
+    min = Bfloat16ToFloat(Read16(strip + g * 320 + 32 + r * 2));
+    words = strip + g * 320 + 64;
+  }
+  const uint8_t byte = words[c / 8 * 64 + r * 4 + c % 8 / 2];
+  return {scale, min, c % 2 == 0 ? byte & 15 : byte >> 4};
+}
+
+// File blocks and their strips; a weight is that of the blocks, with the strips' parameters when those are rounded.
 class Matrix {
  public:
   Matrix(const NBitsShape& shape, uint32_t seed) : Matrix(shape, RandomBlocks(shape, seed)) {}
@@ -72,7 +99,10 @@ class Matrix {
   const NBitsShape& shape() const { return shape_; }
   const uint8_t* packed() const { return packed_.data(); }
   uint8_t* packed() { return packed_.data(); }
-  Weight weight(int64_t n, int64_t k) const { return WeightOfBlocks(shape_, blocks_, n, k); }
+  Weight weight(int64_t n, int64_t k) const {
+    return shape_.parameters == Parameters::kInt8 ? WeightOfStrips(shape_, packed_.data(), n, k)
+                                                  : WeightOfBlocks(shape_, blocks_, n, k);
+  }
 
  private:
   NBitsShape shape_;

@@ -34,7 +34,6 @@ struct HostProgram::Workspace {
 // One run: the plan with its rows known, block after block of them, and its buffers at hand.
 struct HostProgram::Execution {
   const Plan& plan;
-  const Accuracy accuracy;
   RunTensors& tensors;
   Threads& threads;
   Workspace& workspace;
@@ -186,14 +185,14 @@ struct HostProgram::Execution {
   void operator()(const MatMul& launch) {
     std::vector<float*> y;
     for (const Operand& operand : launch.y) y.push_back(Write(operand));
-    RunMatMul(launch, accuracy, Read(launch.a), RowsOf(launch.a), y, threads, workspace.quantized, times);
+    RunMatMul(launch, plan.accuracy, Read(launch.a), RowsOf(launch.a), y, threads, workspace.quantized, times);
   }
 
   void operator()(const FlowAttention& launch) {
     const int symbol = launch.k.rows;
-    const AttentionCall call{scalars[launch.past_len],   scalars[launch.shared] != 0, blocks->total(symbol),
-                             blocks->first(symbol),      blocks->count(symbol),       RowsOf(launch.q),
-                             accuracy == Accuracy::kFast};
+    const AttentionCall call{scalars[launch.past_len],        scalars[launch.shared] != 0, blocks->total(symbol),
+                             blocks->first(symbol),           blocks->count(symbol),       RowsOf(launch.q),
+                             plan.accuracy == Accuracy::kFast};
     RunAttention(launch, call, Read(launch.q), Read(launch.k), Read(launch.v), Write(launch.y),
                  workspace.ropes[launch.rope], tensors, threads, workspace.attention, times);
   }
@@ -239,13 +238,13 @@ struct HostProgram::Execution {
   }
 };
 
-HostProgram::HostProgram(Plan plan, Accuracy accuracy, int64_t block_rows)
-    : plan_(std::move(plan)), accuracy_(accuracy), block_rows_(block_rows), block_symbol_(BlockSymbol(plan_)) {}
+HostProgram::HostProgram(Plan plan, int64_t block_rows)
+    : plan_(std::move(plan)), block_rows_(block_rows), block_symbol_(BlockSymbol(plan_)) {}
 HostProgram::~HostProgram() = default;
 
 void HostProgram::Run(RunTensors& tensors, Threads& threads, LaunchTimes* times) {
   std::unique_ptr<Workspace> workspace = TakeWorkspace();
-  Execution execution{plan_, accuracy_, tensors, threads, *workspace, times};
+  Execution execution{plan_, tensors, threads, *workspace, times};
   execution.Prepare(block_symbol_, block_rows_);
   for (;; execution.blocks->Next()) {
     execution.RunBlock();

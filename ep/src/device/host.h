@@ -10,14 +10,13 @@
 #include "ep/src/device/run.h"
 #include "ep/src/device/threads.h"
 #include "ep/src/launch_times.h"
-#include "ep/src/options.h"
 #include "ep/src/plan.h"
 
 namespace ryzen_npu_gemma::ep {
 
 class HostProgram {
  public:
-  HostProgram(Plan plan, Accuracy accuracy, int64_t block_rows = kBlockRows);
+  explicit HostProgram(Plan plan, int64_t block_rows = kBlockRows);
   ~HostProgram();
 
   // Throws Error when an input does not have the shape that the plan was made for, or a cache is too small.
@@ -33,7 +32,6 @@ class HostProgram {
   void ReturnWorkspace(std::unique_ptr<Workspace> workspace);
 
   const Plan plan_;
-  const Accuracy accuracy_;
   const int64_t block_rows_;
   const int block_symbol_;
   std::mutex mutex_;

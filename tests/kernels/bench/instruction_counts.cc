@@ -38,10 +38,11 @@ void Count(const KernelRow<Fn> (&rows)[kRows], const char* shape, Operands& oper
 void CountAll() {
   for (const int bits : {4, 8}) {
     for (const int64_t rows : {1, 9}) {
-      MatMulOperands operands({64, 640, bits}, rows, 1);
+      const NBitsShape shape_NK{64, 640, bits};
+      MatMulOperands operands(shape_NK, rows, 1), fast_operands(FastShape(shape_NK), rows, 1);
       const std::string shape = std::to_string(rows) + "x64x640 " + std::to_string(bits) + " bits";
       Count(kMatMulNBitsRows, shape.c_str(), operands);
-      Count(kMatMulNBitsInt8Rows, shape.c_str(), operands);
+      Count(kMatMulNBitsInt8Rows, shape.c_str(), fast_operands);
     }
   }
   AttentionOperands decode(1, 4, 300), prefill(8, 4, 300);

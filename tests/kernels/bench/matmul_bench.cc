@@ -30,16 +30,18 @@ constexpr int64_t kCold = int64_t{192} << 20;  // weights that are gone through 
 
 std::unique_ptr<MatMulOperands> operands;  // of the bench that runs, shared by its threads
 
+template <bool kFast>
 void SetUp(const benchmark::State& state) {
   MeasureReading(state.threads());
   MeasurePeaks(state.threads());
   const Product& product = kProducts[state.range(0)];
-  const int64_t copies = product.M == 1 ? kCold / product.shape.packed_bytes() + 1 : 1;
-  operands = std::make_unique<MatMulOperands>(product.shape, product.M, copies);
+  const NBitsShape shape = kFast ? FastShape(product.shape) : product.shape;
+  const int64_t copies = product.M == 1 ? kCold / shape.packed_bytes() + 1 : 1;
+  operands = std::make_unique<MatMulOperands>(shape, product.M, copies);
 }
 void TearDown(const benchmark::State&) { operands.reset(); }
 
-template <typename Fn, std::size_t kRows>
+template <bool kFast, typename Fn, std::size_t kRows>
 void Register(
     const KernelRow<Fn> (&rows)[kRows], const char* (*peak)(uint32_t required, int bits),
     bool (*takes)(const Product&) = [](const Product&) { return true; }) {
@@ -56,12 +58,13 @@ void Register(
             int64_t copy = 0;
             const double seconds =
                 SecondsPerCall(state, [&] { operands->Run(row.fn, copy++, state.thread_index(), state.threads()); });
-            if (product.M == 1) return ShowBandwidth(state, product.shape.packed_bytes() / state.threads(), seconds);
+            if (product.M == 1)
+              return ShowBandwidth(state, operands->w.shape().packed_bytes() / state.threads(), seconds);
             ShowOperations(state, 2 * product.M * product.shape.N * product.shape.K / state.threads(), seconds,
                            peak(row.required, product.shape.bits));
           })
           ->Arg(static_cast<int64_t>(i))
-          ->Setup(SetUp)
+          ->Setup(SetUp<kFast>)
           ->Teardown(TearDown)
           ->ThreadRange(1, 2)
           ->UseRealTime();
@@ -70,10 +73,10 @@ void Register(
 }
 
 const bool kRegistered = [] {
-  Register(kMatMulNBitsRows, [](uint32_t required, int) { return Fp32Peak(required); });
-  Register(kMatMulNBitsInt8Rows, Int8Peak);
-  Register(kMatMulRotatedInt8Rows, Int8Peak,
-           [](const Product& product) { return RotatingPays(product.shape, product.M); });
+  Register<false>(kMatMulNBitsRows, [](uint32_t required, int) { return Fp32Peak(required); });
+  Register<true>(kMatMulNBitsInt8Rows, Int8Peak);
+  Register<true>(kMatMulRotatedInt8Rows, Int8Peak,
+                 [](const Product& product) { return RotatingPays(FastShape(product.shape), product.M); });
   return true;
 }();
 

@@ -14,16 +14,16 @@
 //     [0, 32)    bf16 scale[16]
 //     [32, 544)  8 chunks of 4 columns; chunk = u32 word[16], word r holds row r: column c of the chunk at byte c
 //
-// For accuracy=fast the parameters of 4-bit groups are rounded to 8 bits, which makes 4.5 bits a weight of 5 (decode
-// reads memory and little else). Not the minimum is rounded but the group's centre, min + 7.5 scale: it is small, so
-// its steps are. The rounding adds 0.2 to 1 % to the variance of Q4NX's own rounding (docs/accuracy.md).
+// For accuracy=fast the parameters of 4-bit groups are rounded, to 16 bits for both, which makes 4.5 bits a weight of
+// 5: decode reads memory and does little else. Not the minimum is rounded but the group's centre, min + 7.5 scale: it
+// is small, so its steps are. The rounding adds 0.1 to 0.5 % to the variance of Q4NX's own (docs/accuracy.md).
 //
-//   strip, Parameters::kInt8 = a head, then pairs of groups; of an odd last pair the second group's chunks are left out
+//   strip, Parameters::kRounded = a head, then pairs of groups; an odd last pair ends with its first group's chunks
 //     head, 64 bytes   bf16 scale_unit[16], bf16 centre_unit[16]
-//     pair, 576 bytes  [0, 64)    of either group i8 scale[16], i8 centre[16]: w = scale_unit_r * scale[r] * (q - 7.5)
-//     +
-//                                 centre_unit_r * centre[r]
-//                      [64, 320)  the chunks of the first group, as above
+//     pair, 576 bytes  [0, 64)    of either group i16 p[16]; with s = p & 127 and c = p >> 7, which is -255..255,
+//                                 w = scale_unit_r * s * (q - 7.5) + centre_unit_r * c
+//                      [64, 320)  the chunks of the first group, as above; q is 15 - q of the file where its scale was
+//                                 below zero
 //                      [320, 576) those of the second
 #pragma once
 
@@ -40,13 +40,14 @@ inline constexpr int64_t kStripGroupBytes4 = 320;
 inline constexpr int64_t kStripGroupBytes8 = 544;
 inline constexpr int64_t kGroupWordBytes4 = 256;  // chunks of a group
 inline constexpr float kCentreCode = 7.5f;
+inline constexpr int kScaleBits = 7;  // of 16, the lower ones
 inline constexpr int64_t kStripHeadBytes = 64;
 inline constexpr int64_t kPairParameterBytes = 64;
 inline constexpr int64_t kPairBytes = kPairParameterBytes + 2 * kGroupWordBytes4;
 
-enum class Parameters { kBfloat16, kInt8 };
+enum class Parameters { kBfloat16, kRounded };
 
-// Shape of a packed matrix. K is a multiple of 32; bits is 4 or 8; parameters in int8 are for 4 bits.
+// Shape of a packed matrix. K is a multiple of 32; bits is 4 or 8; rounded parameters are for 4 bits.
 struct NBitsShape {
   int64_t N = 0;
   int64_t K = 0;
@@ -57,12 +58,12 @@ struct NBitsShape {
   int64_t groups() const { return K / 32; }
   int64_t group_bytes() const { return bits == 4 ? kStripGroupBytes4 : kStripGroupBytes8; }  // kBfloat16
   int64_t words_offset(int64_t g) const {  // of the chunks of group g in its strip
-    return parameters == Parameters::kInt8
+    return parameters == Parameters::kRounded
                ? kStripHeadBytes + g / 2 * kPairBytes + kPairParameterBytes + g % 2 * kGroupWordBytes4
                : g * group_bytes() + (bits == 4 ? 64 : 32);
   }
   int64_t strip_bytes() const {
-    return parameters == Parameters::kInt8
+    return parameters == Parameters::kRounded
                ? kStripHeadBytes + (groups() + 1) / 2 * kPairParameterBytes + groups() * kGroupWordBytes4
                : groups() * group_bytes();
   }
@@ -71,12 +72,12 @@ struct NBitsShape {
 
 // The shape as accuracy=fast packs it.
 inline NBitsShape FastShape(NBitsShape shape) {
-  if (shape.bits == 4) shape.parameters = Parameters::kInt8;
+  if (shape.bits == 4) shape.parameters = Parameters::kRounded;
   return shape;
 }
 
 // Repacks strips [strip_begin, strip_end) of the file's Q4NX blocks. `blocks` holds q4nx::BlockCount(N, K) blocks. With
-// parameters in int8, a row with one that is not finite is NaN whole.
+// rounded parameters, a row with one that is not finite is NaN whole.
 void PackStrips(const NBitsShape& shape, const uint8_t* blocks, int64_t strip_begin, int64_t strip_end,
                 uint8_t* packed);
 

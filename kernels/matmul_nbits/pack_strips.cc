@@ -1,5 +1,5 @@
 // From the file's Q4NX blocks (kernels/q4nx.h) to strips (matmul_nbits.h). A nibble or code moves, nothing is computed
-// but parameters in 8 bits (round_parameters.h).
+// but rounded parameters (round_parameters.h).
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -74,6 +74,17 @@ void ClearParameters(int64_t rows, int bits, uint8_t* group) {
     if (bits == 4) std::memset(group + 32 + r * 2, 0, 2);
   }
 }
+
+// q becomes 15 - q in rows whose scale is below zero.  scales: bf16, of the 16 rows
+void MakeScalesPositive(const uint8_t* scales, uint8_t* words) {
+  for (int64_t r = 0; r < kStripRows; ++r) {
+    if ((scales[r * 2 + 1] & 0x80) == 0) continue;
+    for (int64_t chunk = 0; chunk < 4; ++chunk) {
+      for (int64_t byte = 0; byte < 4; ++byte) words[chunk * 64 + r * 4 + byte] ^= 0xff;
+    }
+  }
+}
+
 void ClearWords(int64_t rows, int bits, uint8_t* words) {
   for (int64_t chunk = 0; chunk < bits; ++chunk) {
     for (int64_t r = rows; r < kStripRows; ++r) std::memset(words + chunk * 64 + r * 4, 0, 4);
@@ -91,13 +102,14 @@ void PackStrips(const NBitsShape& shape, const uint8_t* blocks, int64_t strip_be
     const int64_t rows = std::min(kStripRows, shape.N - n * kStripRows);
     const uint8_t* row_blocks = blocks + n / 2 * blocks_per_row * block_bytes;
     uint8_t* strip = packed + n * shape.strip_bytes();
-    if (shape.parameters == Parameters::kInt8) RoundParameters(shape, row_blocks, half, rows, strip);
+    if (shape.parameters == Parameters::kRounded) RoundParameters(shape, row_blocks, half, rows, strip);
     for (int64_t g = 0; g < shape.groups(); ++g) {
       const int64_t group_in_block = g % q4nx::kGroupsPerBlock;
       const uint8_t* block = row_blocks + g / q4nx::kGroupsPerBlock * block_bytes;
+      const int64_t parameters = (group_in_block * q4nx::kBlockRows + half * kStripRows) * 2;
       if (shape.parameters == Parameters::kBfloat16) {
         uint8_t* group = strip + g * shape.group_bytes();
-        CopyParameters(block, shape.bits, (group_in_block * q4nx::kBlockRows + half * kStripRows) * 2, group);
+        CopyParameters(block, shape.bits, parameters, group);
         ClearParameters(rows, shape.bits, group);
       }
       const int64_t column = group_in_block * q4nx::kGroupSize;
@@ -109,6 +121,7 @@ void PackStrips(const NBitsShape& shape, const uint8_t* blocks, int64_t strip_be
         const uint8_t* codes = block + q4nx::kCodeOffset + half * 4096 + column * 16;
         for (int64_t chunk = 0; chunk < 8; ++chunk) PackCodes(codes + chunk * 64, words + chunk * 64);
       }
+      if (shape.parameters == Parameters::kRounded) MakeScalesPositive(block + q4nx::kScaleOffset + parameters, words);
       ClearWords(rows, shape.bits, words);
     }
   }

@@ -25,12 +25,12 @@ inline float ReadBfloat16(const uint8_t* values, int64_t index) {
 
 inline GroupRow ReadGroup(const NBitsShape& shape, const uint8_t* strip, int64_t g, int64_t r) {
   GroupRow row;
-  if (shape.parameters == Parameters::kInt8) {
-    const uint8_t* codes = strip + kStripHeadBytes + g / 2 * kPairBytes + g % 2 * 2 * kStripRows;
-    const auto code = [codes](int64_t i) { return static_cast<float>(static_cast<int8_t>(codes[i])); };
-    row.scale = ReadBfloat16(strip, r) * code(r);
+  if (shape.parameters == Parameters::kRounded) {
+    int16_t code;
+    std::memcpy(&code, strip + kStripHeadBytes + g / 2 * kPairBytes + (g % 2 * kStripRows + r) * 2, sizeof(code));
+    row.scale = ReadBfloat16(strip, r) * static_cast<float>(code & ((1 << kScaleBits) - 1));
     row.zero = kCentreCode;
-    row.offset = ReadBfloat16(strip, kStripRows + r) * code(kStripRows + r);
+    row.offset = ReadBfloat16(strip, kStripRows + r) * static_cast<float>(code >> kScaleBits);
   } else {
     const uint8_t* group = strip + g * shape.group_bytes();
     row.scale = ReadBfloat16(group, r);

@@ -12,8 +12,9 @@ namespace ryzen_npu_gemma::kernels {
 
 namespace {
 
-constexpr float kLargestCode = 127;
+constexpr float kLargestScale = 127, kLargestCentre = 255;
 constexpr uint32_t kInfinity = 0x7f800000;
+constexpr uint16_t kNan = 0x7fc0;  // bfloat16
 
 using Row16 = float[kStripRows];
 
@@ -43,30 +44,27 @@ void Enlarge(const Row16& x, Largest& largest) {
     largest[r] = std::max(largest[r], std::bit_cast<uint32_t>(x[r]) & 0x7fffffff);
 }
 
-// The step of each row, which is not smaller than 1/127 of its largest; and one over it. `exists` rows do.
+// The step of each row, at least its largest over the largest code; rows from `exists` on have none.
 struct Units {
+  float largest_code;
   uint16_t bfloat16[kStripRows];
   Row16 inverse;
 
-  Units(const Largest& largest, int64_t exists) {
+  Units(const Largest& largest, float code, int64_t exists) : largest_code(code) {
     for (int64_t r = 0; r < kStripRows; ++r) {
-      const float unit = std::bit_cast<float>(largest[r]) / kLargestCode;
+      const float unit = std::bit_cast<float>(largest[r]) / code;
       const bool finite = largest[r] < kInfinity;
-      bfloat16[r] = finite ? static_cast<uint16_t>((std::bit_cast<uint32_t>(unit) + 0xffff) >> 16) : uint16_t{0x7fc0};
-      if (r >= exists) bfloat16[r] = 0;
-      const float rounded = Bfloat16ToFloat(bfloat16[r]);
-      inverse[r] = rounded > 0 ? 1 / rounded : 0;                       // a NaN has codes of zero
-      if (!std::isfinite(inverse[r])) bfloat16[r] = 0, inverse[r] = 0;  // weights below 1e-36
+      bfloat16[r] = finite ? static_cast<uint16_t>((std::bit_cast<uint32_t>(unit) + 0xffff) >> 16) : kNan;
+      inverse[r] = 1 / Bfloat16ToFloat(bfloat16[r]);
+      if (r >= exists || std::isinf(inverse[r])) bfloat16[r] = 0;  // weights below 1e-36 are zero
+      if (bfloat16[r] == 0 || !finite) inverse[r] = 0;
     }
   }
 
-  void Round(const Row16& x, uint8_t* codes) const {
-    for (int64_t r = 0; r < kStripRows; ++r) {
-      // A product with a rounded inverse may exceed 127 by its rounding.
-      const float code =
-          inverse[r] > 0 ? std::clamp(std::nearbyint(x[r] * inverse[r]), -kLargestCode, kLargestCode) : 0;
-      codes[r] = static_cast<uint8_t>(static_cast<int8_t>(code));
-    }
+  int Round(float x, int64_t r) const {
+    if (inverse[r] == 0) return 0;
+    // The inverse is rounded, so the largest may come out beyond its code.
+    return static_cast<int>(std::clamp(std::nearbyint(x * inverse[r]), -largest_code, largest_code));
   }
 };
 
@@ -79,20 +77,21 @@ void RoundParameters(const NBitsShape& shape, const uint8_t* blocks, int64_t hal
     Enlarge(group.scale, largest_scale);
     Enlarge(group.centre, largest_centre);
   }
-  const Units scale(largest_scale, rows), centre(largest_centre, rows);
+  const Units scale(largest_scale, kLargestScale, rows), centre(largest_centre, kLargestCentre, rows);
   std::memcpy(strip, scale.bfloat16, sizeof(scale.bfloat16));
   std::memcpy(strip + sizeof(scale.bfloat16), centre.bfloat16, sizeof(centre.bfloat16));
   uint8_t* pair = strip + kStripHeadBytes;
   for (int64_t first = 0; first < shape.groups(); first += 2, pair += kPairBytes) {
     for (int64_t i = 0; i < 2; ++i) {
-      uint8_t* codes = pair + i * 2 * kStripRows;
+      int16_t codes[kStripRows] = {};
       if (first + i < shape.groups()) {
         const GroupParameters group = Read(blocks, half, first + i);
-        scale.Round(group.scale, codes);
-        centre.Round(group.centre, codes + kStripRows);
-      } else {
-        std::memset(codes, 0, 2 * kStripRows);
+        for (int64_t r = 0; r < kStripRows; ++r) {
+          codes[r] = static_cast<int16_t>(centre.Round(group.centre[r], r) * (1 << kScaleBits) +
+                                          scale.Round(std::fabs(group.scale[r]), r));
+        }
       }
+      std::memcpy(pair + i * static_cast<int64_t>(sizeof(codes)), codes, sizeof(codes));
     }
   }
 }

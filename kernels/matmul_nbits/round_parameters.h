@@ -1,4 +1,4 @@
-// Parameters of 4-bit groups from bfloat16 to 8 bits (matmul_nbits.h, Parameters::kInt8).
+// Parameters of 4-bit groups from bfloat16 to 7 and 9 bits (matmul_nbits.h, Parameters::kRounded).
 #pragma once
 
 #include <cstdint>

@@ -89,7 +89,7 @@ struct Group8 {
   __m512 DequantiseCentred(__m512 sum, __m512) const { return _mm512_mul_ps(scale, sum); }
 };
 
-// A group of 4 bits with parameters in int8.
+// A group of 4 bits with rounded parameters.
 struct FastGroup4 {
   const uint8_t* words;
   __m512 scale, centre;
@@ -113,14 +113,13 @@ struct FastStrip4 {
 
   FastGroup4 group(int64_t pair, int half) const {
     const uint8_t* parameters = strip + kStripHeadBytes + pair * kPairBytes;
-    const uint8_t* codes = parameters + half * 2 * kStripRows;
-    return {parameters + kPairParameterBytes + half * kGroupWordBytes4, _mm512_mul_ps(scale_unit, LoadCodes(codes)),
-            _mm512_mul_ps(centre_unit, LoadCodes(codes + kStripRows))};
-  }
-
- private:
-  static __m512 LoadCodes(const uint8_t* codes) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(codes))));
+    const __m512i codes =
+        _mm512_cvtepi16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(parameters + half * 2 * kStripRows)));
+    const __m512i scale = _mm512_and_si512(codes, _mm512_set1_epi32((1 << kScaleBits) - 1));
+    const __m512i centre = _mm512_srai_epi32(codes, kScaleBits);
+    return {parameters + kPairParameterBytes + half * kGroupWordBytes4,
+            _mm512_mul_ps(scale_unit, _mm512_cvtepi32_ps(scale)),
+            _mm512_mul_ps(centre_unit, _mm512_cvtepi32_ps(centre))};
   }
 };
 

@@ -20,7 +20,7 @@
 namespace ryzen_npu_gemma::kernels {
 
 // Writes y[m, n] for every row m < M and every row n < N of the strips [strip_begin, strip_end).
-//   shape   parameters in int8 if of 4 bits
+//   shape   rounded parameters if of 4 bits
 //   a       [M, K/32], as QuantizeRows writes it
 //   packed  the whole matrix, 64-byte aligned (the kernel finds its strips)
 //   y       [M, N] fp32, rows `ldy` apart; other columns are not touched

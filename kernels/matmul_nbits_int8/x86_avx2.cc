@@ -23,11 +23,6 @@ constexpr int64_t kBlockBytes = 128 << 10;  // of activations, half of a small L
 
 __m256i LoadWords(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 
-// Eight codes of parameters.
-__m256 LoadCodes(const uint8_t* p) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
-}
-
 struct Strip4 {
   static constexpr int64_t kGroupBytes = kGroupWordBytes4 + kPairParameterBytes / 2;
 
@@ -50,9 +45,12 @@ struct Strip4 {
     }
     __m256 Dequantise(int half, __m256i sum16, __m256 code_sum) const {
       const __m256 sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
-      const __m256 scale = _mm256_mul_ps(_mm256_load_ps(units.scale_unit + half * 8), LoadCodes(codes + half * 8));
+      const __m256i code = _mm256_cvtepi16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(codes + half * 16)));
+      const __m256i scale_code = _mm256_and_si256(code, _mm256_set1_epi32((1 << kScaleBits) - 1));
+      const __m256i centre_code = _mm256_srai_epi32(code, kScaleBits);
+      const __m256 scale = _mm256_mul_ps(_mm256_load_ps(units.scale_unit + half * 8), _mm256_cvtepi32_ps(scale_code));
       const __m256 centre =
-          _mm256_mul_ps(_mm256_load_ps(units.centre_unit + half * 8), LoadCodes(codes + kStripRows + half * 8));
+          _mm256_mul_ps(_mm256_load_ps(units.centre_unit + half * 8), _mm256_cvtepi32_ps(centre_code));
       const __m256 centred_sum = _mm256_fnmadd_ps(_mm256_set1_ps(kCentreCode), code_sum, sum);  // exact
       return _mm256_fmadd_ps(scale, centred_sum, _mm256_mul_ps(centre, code_sum));
     }

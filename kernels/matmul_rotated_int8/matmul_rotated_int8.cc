@@ -20,7 +20,7 @@ MatMulRotatedInt8Fn SelectMatMulRotatedInt8() {
 }
 
 bool RotatingPays(const NBitsShape& shape, int64_t M) {
-  return SelectMatMulRotatedInt8() != MatMulRotatedInt8Reference && shape.parameters == Parameters::kInt8 &&
+  return SelectMatMulRotatedInt8() != MatMulRotatedInt8Reference && shape.parameters == Parameters::kRounded &&
          shape.K % kSpanColumns == 0 && M >= kLeastRotatedRows;
 }
 

@@ -34,7 +34,7 @@ struct RotatedStrip {
 void RotateStripReference(const NBitsShape& shape, const uint8_t* packed_strip, int64_t span, RotatedStrip& strip);
 
 // Writes y[m, n] for every row m < M and every row n < N of the strips [strip_begin, strip_end).
-//   shape   bits = 4, parameters in int8, K a multiple of 128
+//   shape   bits = 4, rounded parameters, K a multiple of 128
 //   a       [K/128, M], as QuantizeRotatedRows writes it
 //   packed  the whole matrix, 64-byte aligned (the kernel finds its strips)
 //   y       [M, N] fp32, rows `ldy` apart; other columns are not touched

@@ -19,7 +19,7 @@ constexpr KernelRow<MatMulNBitsFn> kRows[] = {
 std::string Describe(const NBitsShape& shape) {
   std::ostringstream name;
   name << "N" << shape.N << "K" << shape.K << "B" << shape.bits;
-  if (shape.parameters == Parameters::kInt8) name << "Int8Parameters";
+  if (shape.parameters == Parameters::kRounded) name << "Rounded";
   return name.str();
 }
 
@@ -60,9 +60,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PackStripsTest,
                                          NBitsShape{37, 1152, 4}, NBitsShape{16, 32, 8}, NBitsShape{33, 640, 8}),
                          [](const auto& info) { return Describe(info.param); });
 
-// --- Parameters in 8 bits --------------------------------------------------------------------------------------------
+// --- Rounded parameters ----------------------------------------------------------------------------------------------
 
-class Int8ParametersTest : public testing::TestWithParam<NBitsShape> {
+class RoundedParametersTest : public testing::TestWithParam<NBitsShape> {
  protected:
   // Sets scale and minimum of every group of row n.
   template <typename Fn>
@@ -79,7 +79,7 @@ class Int8ParametersTest : public testing::TestWithParam<NBitsShape> {
 };
 
 // Every third row has scales below zero, every fifth one group that is a hundred times as large as the others.
-TEST_P(Int8ParametersTest, AreWithinHalfAStepOfTheRowAndCodesKeepTheirPlace) {
+TEST_P(RoundedParametersTest, AreWithinHalfAStepOfTheRowAndCodesKeepTheirPlace) {
   const NBitsShape shape = GetParam();
   std::vector<uint8_t> blocks = RandomBlocks(shape, 1);
   const std::vector<float> random = RandomFloats(static_cast<std::size_t>(shape.N * shape.groups() * 2), 2);
@@ -98,21 +98,21 @@ TEST_P(Int8ParametersTest, AreWithinHalfAStepOfTheRowAndCodesKeepTheirPlace) {
       largest_scale = std::max(largest_scale, std::abs(static_cast<double>(exact.scale)));
       largest_centre = std::max(largest_centre, std::abs(exact.min + 7.5 * static_cast<double>(exact.scale)));
     }
-    // Steps are a 127th of the largest, up to the next number of 8 bits.
-    const double scale_error = largest_scale / 127 * (1 + 0x1p-7) / 2,
-                 centre_error = largest_centre / 127 * (1 + 0x1p-7) / 2;
+    // Steps are a 127th or 255th of the largest, up to the next number of 8 bits.
+    const double scale_error = largest_scale / 127 * (1 + 0x1p-7) / 2;
+    const double centre_error = largest_centre / 255 * (1 + 0x1p-7) / 2;
     for (int64_t k = 0; k < shape.K; ++k) {
+      SCOPED_TRACE(testing::Message() << "n " << n << " k " << k);
       const Weight exact = WeightOfBlocks(shape, blocks, n, k), rounded = w.weight(n, k);
-      ASSERT_EQ(rounded.code, exact.code) << "n " << n << " k " << k;
-      ASSERT_NEAR(rounded.scale, exact.scale, scale_error * 1.000001) << "n " << n << " k " << k;
-      ASSERT_NEAR(rounded.min + 7.5 * static_cast<double>(rounded.scale),
-                  exact.min + 7.5 * static_cast<double>(exact.scale), centre_error * 1.00001 + 1e-5 * largest_scale)
-          << "n " << n << " k " << k;
+      const double scale = static_cast<double>(exact.scale), centre = exact.min + 7.5 * scale;
+      ASSERT_EQ(rounded.code, scale < 0 ? 15 - exact.code : exact.code);
+      ASSERT_NEAR(rounded.scale, std::abs(scale), scale_error * 1.00001);
+      ASSERT_NEAR(rounded.min + 7.5 * static_cast<double>(rounded.scale), centre, centre_error * 1.0001);
     }
   }
 }
 
-TEST_P(Int8ParametersTest, PaddingIsZeroAndNothingIsWrittenBesideTheStrips) {
+TEST_P(RoundedParametersTest, PaddingIsZeroAndNothingIsWrittenBesideTheStrips) {
   const NBitsShape shape = GetParam();
   const std::vector<uint8_t> blocks = RandomBlocks(shape, 1);
   Guarded<uint8_t> packed(static_cast<std::size_t>(shape.packed_bytes()));
@@ -127,7 +127,7 @@ TEST_P(Int8ParametersTest, PaddingIsZeroAndNothingIsWrittenBesideTheStrips) {
   EXPECT_TRUE(packed.Intact());
 }
 
-TEST_P(Int8ParametersTest, OneThatIsNotFiniteMakesItsRowNanAndNoOther) {
+TEST_P(RoundedParametersTest, OneThatIsNotFiniteMakesItsRowNanAndNoOther) {
   const NBitsShape shape = GetParam();
   const int64_t bad_row = shape.N - 1, bad_group = shape.groups() - 1;
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
@@ -145,7 +145,7 @@ TEST_P(Int8ParametersTest, OneThatIsNotFiniteMakesItsRowNanAndNoOther) {
   }
 }
 
-TEST_P(Int8ParametersTest, TinyAndHugeOnesStayFinite) {
+TEST_P(RoundedParametersTest, TinyAndHugeOnesStayFinite) {
   const NBitsShape shape = GetParam();
   for (const float scale : {0.0f, 1e-45f, 1e-38f, 1e-30f, 1e30f, 1e37f}) {
     std::vector<uint8_t> blocks = RandomBlocks(shape, 1);
@@ -160,7 +160,7 @@ TEST_P(Int8ParametersTest, TinyAndHugeOnesStayFinite) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Int8ParametersTest,
+INSTANTIATE_TEST_SUITE_P(Shapes, RoundedParametersTest,
                          testing::Values(FastShape({16, 32, 4}), FastShape({1, 256, 4}), FastShape({40, 640, 4}),
                                          FastShape({37, 1152, 4}), FastShape({17, 96, 4})),
                          [](const auto& info) { return Describe(info.param); });

@@ -71,11 +71,11 @@ inline Weight WeightOfStrips(const NBitsShape& shape, const uint8_t* packed, int
   float scale;
   double min;
   const uint8_t* words;
-  if (shape.parameters == Parameters::kInt8) {
+  if (shape.parameters == Parameters::kRounded) {
     const uint8_t* pair = strip + 64 + g / 2 * 576;
-    const auto* codes = reinterpret_cast<const int8_t*>(pair + g % 2 * 32);
-    scale = Bfloat16ToFloat(Read16(strip + r * 2)) * static_cast<float>(codes[r]);
-    min = static_cast<double>(Bfloat16ToFloat(Read16(strip + 32 + r * 2))) * codes[16 + r] -
+    const auto code = static_cast<int16_t>(Read16(pair + g % 2 * 32 + r * 2));
+    scale = Bfloat16ToFloat(Read16(strip + r * 2)) * static_cast<float>(code & 127);
+    min = static_cast<double>(Bfloat16ToFloat(Read16(strip + 32 + r * 2))) * (code >> 7) -
           7.5 * static_cast<double>(scale);
     words = pair + 64 + g % 2 * 256;
   } else {
@@ -100,8 +100,8 @@ class Matrix {
   const uint8_t* packed() const { return packed_.data(); }
   uint8_t* packed() { return packed_.data(); }
   Weight weight(int64_t n, int64_t k) const {
-    return shape_.parameters == Parameters::kInt8 ? WeightOfStrips(shape_, packed_.data(), n, k)
-                                                  : WeightOfBlocks(shape_, blocks_, n, k);
+    return shape_.parameters == Parameters::kRounded ? WeightOfStrips(shape_, packed_.data(), n, k)
+                                                     : WeightOfBlocks(shape_, blocks_, n, k);
   }
 
  private:

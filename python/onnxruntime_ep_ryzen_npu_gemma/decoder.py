@@ -56,6 +56,7 @@ class Decoder:
         )
         self._all_logits, self.vocab_size, self._logits_dtype = _logits(session)
         self._ones_1L = np.ones((1, context), np.int64)
+        self._bind_rows(1)
 
     def forward(self, ids: Sequence[int]) -> np.ndarray:
         """Runs the model on the next tokens, in one call.
@@ -64,19 +65,19 @@ class Decoder:
             ids: one or more token ids.
 
         Returns:
-            logits [1, V] of the last token, or [S, V] of all when the model was converted with `--logits all`.
+            logits [1, V] of the last token, or [S, V] of all when the model was converted with `--logits all`. The
+            next call may overwrite them.
 
         Raises:
             Problem: the cache has no room for them, an id is not in the vocabulary, or the run failed; after a failed
                 run the sequence is empty.
         """
-        ids_1S = np.array([ids], np.int64)
-        self._check(ids_1S)
-        length = self.length + ids_1S.size
-        logits_1SV = np.empty((1, ids_1S.size if self._all_logits else 1, self.vocab_size), self._logits_dtype)
-        for name, value in (("input_ids", ids_1S), ("attention_mask", self._ones_1L[:, :length])):
-            self._binding.bind_ortvalue_input(name, ort_value(value))
-        self._binding.bind_ortvalue_output("logits", ort_value(logits_1SV))
+        self._check(ids)
+        if len(ids) != self._ids_1S.size:
+            self._bind_rows(len(ids))
+        self._ids_1S[0] = ids
+        length = self.length + len(ids)
+        self._binding.bind_cpu_input("attention_mask", self._ones_1L[:, :length])
         try:
             self._session.run_with_iobinding(self._binding)
             self._cache.advance()
@@ -85,7 +86,7 @@ class Decoder:
             self.reset()  # a run that stopped half-way may have overwritten rows
             raise ort_problem("onnxruntime could not run the model", tokens, error) from error
         self.length = length
-        return logits_1SV[0, :]
+        return self._logits_1SV[0, :]
 
     def prefill(self, ids: Sequence[int], chunk: int = PREFILL_CHUNK) -> np.ndarray:
         """Runs a prompt, `chunk` tokens a call; gives the logits [V] after its last token.
@@ -93,7 +94,7 @@ class Decoder:
         Raises:
             Problem: as `forward`; what does not fit is refused before anything is run.
         """
-        self._check(np.array([ids], np.int64))
+        self._check(ids)
         for start in range(0, len(ids), chunk):
             logits_SV = self.forward(ids[start : start + chunk])
         return logits_SV[-1, :]
@@ -151,16 +152,23 @@ class Decoder:
         self._cache.write(length, [rows[tensor.past] for tensor in self._tensors])
         self.length = length
 
-    def _check(self, ids_1S: np.ndarray) -> None:
-        if ids_1S.size == 0:
+    def _bind_rows(self, rows: int) -> None:
+        """Binds buffers for calls of so many tokens; a token after a token finds them bound."""
+        self._ids_1S = np.zeros((1, rows), np.int64)
+        self._logits_1SV = np.empty((1, rows if self._all_logits else 1, self.vocab_size), self._logits_dtype)
+        self._binding.bind_ortvalue_input("input_ids", ort_value(self._ids_1S))
+        self._binding.bind_ortvalue_output("logits", ort_value(self._logits_1SV))
+
+    def _check(self, ids: Sequence[int]) -> None:
+        if len(ids) == 0:
             raise Problem("there is nothing to run", "token ids", "none", "give one or more")
-        if self.length + ids_1S.size > self.context:
+        if self.length + len(ids) > self.context:
             raise Problem("the tokens do not fit the cache", f"context of {self.context} tokens",
-                          f"{self.length} in the cache and {ids_1S.size} new ones",
+                          f"{self.length} in the cache and {len(ids)} new ones",
                           "give a shorter prompt or a larger context")  # fmt: skip
-        outside = ids_1S[(ids_1S < 0) | (ids_1S >= self.vocab_size)]
-        if outside.size:
-            raise Problem("this token id is not in the vocabulary", f"vocabulary of {self.vocab_size}", outside[0],
+        if min(ids) < 0 or max(ids) >= self.vocab_size:
+            outside = next(token for token in ids if not 0 <= token < self.vocab_size)
+            raise Problem("this token id is not in the vocabulary", f"vocabulary of {self.vocab_size}", outside,
                           "use the tokenizer of this model folder")  # fmt: skip
 
 

@@ -138,11 +138,14 @@ def test_steps_continue_the_prompt_past_the_window(make_decoder):
         np.testing.assert_array_equal(decoder.step(IDS[n]), expected(IDS[: n + 1]))
 
 
-def test_logits_stay_valid_after_the_next_call(make_decoder):
+def test_a_token_after_a_token_comes_into_the_same_buffer(make_decoder):
+    """No megabyte is allocated for each token: the caller copies what is to stay."""
     decoder = make_decoder(8)
-    first = decoder.step(3)
-    decoder.step(4)
-    np.testing.assert_array_equal(first, expected([3]))
+    decoder.prefill([3, 4])
+    first = decoder.step(5)
+    np.testing.assert_array_equal(first, expected([3, 4, 5]))
+    assert np.shares_memory(first, decoder.step(6))
+    np.testing.assert_array_equal(first, expected([3, 4, 5, 6]))
 
 
 def test_reset_forgets_the_sequence(make_decoder):

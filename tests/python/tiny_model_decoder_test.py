@@ -38,7 +38,7 @@ def windows(tiny_model_folder):
 
 def run(decoder: Decoder, chunk: int) -> np.ndarray:
     """Logits [1 + rest, V] after the prompt and after each further token."""
-    return np.array([decoder.prefill(PROMPT, chunk), *(decoder.step(token) for token in REST)])
+    return np.array([decoder.prefill(PROMPT, chunk).copy(), *(decoder.step(token).copy() for token in REST)])
 
 
 @pytest.fixture(scope="module")

@@ -47,17 +47,12 @@ class KernelTensors final : public RunTensors {
     if (!value)
       throw Error(ErrorCode::kInvalidArgument, "input " + std::to_string(index) + " of the region is missing");
     TensorView view;
-    OrtTensorTypeAndShapeInfo* raw = nullptr;
-    api_.Check(api_.ort->GetTensorTypeAndShape(value, &raw));
-    const auto release = [this](OrtTensorTypeAndShapeInfo* info) { api_.ort->ReleaseTensorTypeAndShapeInfo(info); };
-    const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(release)> info(raw, release);
     ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-    api_.Check(api_.ort->GetTensorElementType(info.get(), &type));
-    view.type = FromOrt(type);
+    const int64_t* dims = nullptr;
     std::size_t rank = 0;
-    api_.Check(api_.ort->GetDimensionsCount(info.get(), &rank));
-    view.shape.resize(rank);
-    api_.Check(api_.ort->GetDimensions(info.get(), view.shape.data(), rank));
+    api_.Check(api_.ort->GetTensorElementTypeAndShapeDataReference(value, &type, &dims, &rank));
+    view.type = FromOrt(type);
+    view.shape.assign(dims, dims + rank);
     api_.Check(api_.ort->GetTensorData(value, &view.data));
     return view;
   }

@@ -95,6 +95,37 @@ TEST(Crew, LeadsOnceWhenTheThreadsComeOneAfterTheOther) {
   EXPECT_EQ(led, 1);
 }
 
+TEST(Crew, ThreadsBeyondTheSharesHelp) {
+  OneThread one;
+  const std::vector<int64_t> want = ManyLaunches(one, 300);
+  TestPool pool(70);
+  Crew::Work(pool, 70, [&](Threads& crew) { EXPECT_EQ(ManyLaunches(crew, 300), want); });
+}
+
+// The leader does all but what the other thread, which does not get on, has already taken.
+TEST(Crew, WhoIsSlowIsHelped) {
+  constexpr int64_t kItems = 64;
+  TestPool pool(2);
+  Crew::Work(pool, 2, [&](Threads& crew) {
+    const std::thread::id leader = std::this_thread::get_id();
+    std::atomic<int64_t> done = 0;
+    std::atomic<bool> both = false;
+    while (!both)
+      crew.ForRange(kItems, 1, [&](int64_t begin, int64_t end) {
+        if (std::this_thread::get_id() == leader) {
+          done += end - begin;
+          return;
+        }
+        const auto late = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (done % kItems != (begin - end + kItems) % kItems && std::chrono::steady_clock::now() < late)
+          std::this_thread::yield();
+        EXPECT_EQ(done % kItems, (begin - end + kItems) % kItems);
+        done += end - begin;
+        both = true;
+      });
+  });
+}
+
 TEST(Crew, SleepersWakeUp) {
   TestPool pool(3);
   Crew::Work(pool, 3, [](Threads& crew) {

@@ -9,9 +9,11 @@
 namespace ryzen_npu_gemma::ep {
 namespace {
 
-constexpr int kBlockBits = 32;
-constexpr uint64_t kBlocks = (uint64_t{1} << kBlockBits) - 1;
 constexpr uint64_t kOver = ~uint64_t{0};  // in the place of a launch: the run is over
+
+uint64_t Blocks(int64_t begin, int64_t end) { return static_cast<uint64_t>(begin) << 32 | static_cast<uint64_t>(end); }
+int64_t Begin(uint64_t blocks) { return static_cast<int64_t>(blocks >> 32); }
+int64_t End(uint64_t blocks) { return static_cast<int64_t>(blocks & 0xffffffff); }
 
 void Pause() {
 #ifdef __x86_64__
@@ -40,7 +42,7 @@ void Crew::Join() {
   if (place == 0)
     Lead();
   else if (place < most_)
-    Help();
+    Help(place);
 }
 
 void Crew::Lead() {
@@ -49,14 +51,14 @@ void Crew::Lead() {
   } catch (...) {
     failure_ = std::current_exception();
   }
-  left_.store(kOver, std::memory_order_release);
-  left_.notify_all();
+  launch_.store(kOver, std::memory_order_release);
+  launch_.notify_all();
 }
 
-void Crew::Help() {
-  for (uint64_t left = left_.load(std::memory_order_acquire); left != kOver;) {
-    while (TakeBlocks()) continue;
-    left = WaitForChange(left_, left);
+void Crew::Help(int place) {
+  for (uint64_t launch = launch_.load(std::memory_order_acquire); launch != kOver;) {
+    TakeAll(place);
+    launch = WaitForChange(launch_, launch);
   }
 }
 
@@ -67,27 +69,40 @@ void Crew::Run(int64_t n, int64_t grain, RangeFn fn, void* arg) {
   fn_ = fn;
   arg_ = arg;
   done_.store(0, std::memory_order_relaxed);
-  left_.store(++launch_ << kBlockBits | static_cast<uint64_t>(blocks), std::memory_order_release);
-  left_.notify_all();
-  while (TakeBlocks()) continue;
+  const int64_t count = shares();
+  for (int64_t i = 0; i < count; ++i)
+    shares_[i].left.store(Blocks(blocks * i / count, blocks * (i + 1) / count), std::memory_order_release);
+  launch_.store(launch_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  launch_.notify_all();
+  TakeAll(0);
   for (uint64_t done = done_.load(std::memory_order_acquire); done != static_cast<uint64_t>(blocks);)
     done = WaitForChange(done_, done);
 }
 
-// Takes some of the blocks that are left, and does them. The shares shrink as the launch ends, so that all threads end
-// together.
-bool Crew::TakeBlocks() {
-  uint64_t left = left_.load(std::memory_order_acquire);
-  int64_t blocks, taken;
+// Works until nobody has anything left.
+void Crew::TakeAll(int place) {
+  const int count = shares();
+  if (place < count)
+    while (TakeSome(place, true)) continue;
+  for (int i = 1; i <= count;) TakeSome((place + i) % count, false) ? i = 1 : ++i;
+}
+
+// Takes half of what is left of a share and does it: of one's own the first half, of another's the last, so that it is
+// in order that a thread goes through most of its share, and all threads end together.
+bool Crew::TakeSome(int share, bool own) {
+  std::atomic<uint64_t>& left = shares_[share].left;
+  uint64_t blocks = left.load(std::memory_order_acquire), rest;
+  int64_t begin, end;
   do {
-    if (left == kOver || (left & kBlocks) == 0) return false;
-    blocks = static_cast<int64_t>(left & kBlocks);
-    const int64_t crew = threads();
-    taken = crew == 1 ? blocks : std::max<int64_t>(1, blocks / (2 * crew));
-  } while (!left_.compare_exchange_weak(left, left - static_cast<uint64_t>(taken), std::memory_order_acquire));
-  const int64_t begin = (n_ + grain_ - 1) / grain_ - blocks;
-  fn_(arg_, begin * grain_, std::min(n_, (begin + taken) * grain_));
-  done_.fetch_add(static_cast<uint64_t>(taken), std::memory_order_release);
+    begin = Begin(blocks);
+    end = End(blocks);
+    if (begin == end) return false;
+    const int64_t middle = begin + (end - begin + (own ? 1 : 0)) / 2;
+    rest = own ? Blocks(middle, end) : Blocks(begin, middle);
+    (own ? end : begin) = middle;
+  } while (!left.compare_exchange_weak(blocks, rest, std::memory_order_acquire));
+  fn_(arg_, begin * grain_, std::min(n_, end * grain_));
+  done_.fetch_add(static_cast<uint64_t>(end - begin), std::memory_order_release);
   done_.notify_all();
   return true;
 }

@@ -1,6 +1,7 @@
 // The threads of one run. A pool's ParallelFor wakes its workers for every launch, of which a token has about a
 // hundred; a crew is one ParallelFor around the whole run. Of the pool's threads that come, the first leads: it runs
-// the plan. The others wait between launches, spinning, and take ranges of each launch as fast as they get on.
+// the plan. The others wait between launches, spinning. Each has a share of every launch, the same whenever launches
+// are alike, and helps the others when it is done with its own.
 //
 //   - The session's own threads, never more: nothing is started, nothing is left behind, one thread alone is a crew.
 //   - Nothing depends on who comes, or when: a pool does not promise that two of its tasks run at once. A thread that
@@ -11,6 +12,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <exception>
@@ -39,14 +41,17 @@ class Crew final : public Threads {
   }
 
  private:
+  static constexpr int kShares = 64;  // later threads only help
+
   Crew(int most, void (*lead)(void*, Threads&), void* arg) : most_(most), lead_(lead), lead_arg_(arg) {}
 
   void Run(int64_t n, int64_t grain, RangeFn fn, void* arg) override;
   void Join();
   void Lead();
-  void Help();
-  bool TakeBlocks();
-  int64_t threads() const { return std::min(joined_.load(std::memory_order_relaxed), most_); }
+  void Help(int place);
+  void TakeAll(int place);
+  bool TakeSome(int share, bool own);
+  int shares() const { return std::min({joined_.load(std::memory_order_relaxed), most_, kShares}); }
 
   const int most_;
   void (*const lead_)(void*, Threads&);
@@ -56,13 +61,19 @@ class Crew final : public Threads {
 
   // The launch, cut into blocks of `grain` items. Its fields are written by the leader while nothing of the last launch
   // is left, and read by a thread between taking blocks and reporting them done: never at once.
+  alignas(64) std::atomic<uint64_t> launch_ = 0;  // counts them
   int64_t n_ = 0;
   int64_t grain_ = 1;
   RangeFn fn_ = nullptr;
   void* arg_ = nullptr;
-  uint64_t launch_ = 0;  // the leader's alone
 
-  alignas(64) std::atomic<uint64_t> left_ = 0;  // blocks that nobody has taken; above them the number of the launch
+  // Blocks that nobody has taken. All shares are empty before those of the next launch are given out, so a share that
+  // looks as it did some launches ago is as good to take from.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> left = 0;  // the first block, above the end
+  };
+  std::array<Share, kShares> shares_;
+
   alignas(64) std::atomic<uint64_t> done_ = 0;  // blocks of this launch
 };
 

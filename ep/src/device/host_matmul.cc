@@ -12,7 +12,7 @@ namespace ryzen_npu_gemma::ep {
 namespace {
 
 constexpr int64_t kFewRows = 4;             // up to here a matrix product is a stream of weights,
-constexpr int64_t kStreamBytes = 64 << 10;  // and this much of it worth a hand-over,
+constexpr int64_t kStreamBytes = 16 << 10;  // and this much of it worth a hand-over,
 constexpr int64_t kBlockStrips = 2;         // above that strips are worth one
 
 // multiply(w, begin, end, y, N) on strips that together are all of the launch's.

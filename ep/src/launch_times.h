@@ -4,6 +4,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace ryzen_npu_gemma::ep {
@@ -15,7 +17,7 @@ inline int64_t NowNs() {
 
 struct LaunchTime {
   std::size_t launch;  // index of Plan::launches
-  const char* part;    // of the launch: a text that lives for ever
+  std::string part;    // what of the launch, or of a chain that begins with it
   int64_t begin_ns, end_ns;
   int64_t rows;
   int64_t bytes;       // of weights, or of keys and values, that it cannot but read
@@ -34,9 +36,9 @@ class LaunchTimes {
   }
 
   // `part` lasted from the end of the part before it until now.
-  void Done(const char* part, int64_t bytes = 0, int64_t operations = 0) {
+  void Done(std::string part, int64_t bytes = 0, int64_t operations = 0) {
     const int64_t now = NowNs();
-    times_.push_back({launch_, part, end_ns_, now, rows_, bytes, operations});
+    times_.push_back({launch_, std::move(part), end_ns_, now, rows_, bytes, operations});
     end_ns_ = now;
   }
 

@@ -59,7 +59,7 @@ void OrtProfiler::GiveTo(OrtProfilingEventsContainer* events) {
     const std::string rows = std::to_string(time.rows), bytes = std::to_string(time.bytes),
                       operations = std::to_string(time.operations);
     const std::array keys{"part", "rows", "bytes", "operations"};
-    const std::array values{time.part, rows.c_str(), bytes.c_str(), operations.c_str()};
+    const std::array values{time.part.c_str(), rows.c_str(), bytes.c_str(), operations.c_str()};
     OrtProfilingEvent* raw = nullptr;
     api_.Check(api_.ep->CreateProfilingEvent(OrtProfilingEventCategory_KERNEL, ::getpid(), 0, name.c_str(),
                                              (time.begin_ns - zero_ns_) / 1000, (time.end_ns - time.begin_ns) / 1000,

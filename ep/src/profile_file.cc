@@ -53,7 +53,7 @@ void ProfileFile::Write(const std::vector<std::string>& names, const LaunchTimes
   event("run", "run", run.begin_ns(), run.times().back().end_ns);
   std::fputs("{}}", file_);
   for (const LaunchTime& time : run.times()) {
-    event(names.at(time.launch), time.part, time.begin_ns, time.end_ns);
+    event(names.at(time.launch), time.part.c_str(), time.begin_ns, time.end_ns);
     std::fprintf(file_, R"({"rows":%)" PRId64 R"(,"bytes":%)" PRId64 R"(,"operations":%)" PRId64 "}}", time.rows,
                  time.bytes, time.operations);
   }

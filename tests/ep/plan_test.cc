@@ -9,19 +9,13 @@
 
 #include "ep/src/device/host.h"
 #include "ep/src/error.h"
+#include "tests/ep/backward_threads.h"
 #include "tests/ep/graph_builder.h"
 
 namespace ryzen_npu_gemma::ep {
 namespace {
 
 std::vector<Dim> Rows(int64_t width) { return {{1, ""}, {-1, "sequence"}, {width, ""}}; }
-
-// One thread, in reverse order: nothing may depend on the order of shards.
-class BackwardThreads final : public Threads {
-  void Run(int64_t n, int64_t grain, RangeFn fn, void* arg) override {
-    for (int64_t i = (n - 1) / grain * grain; i >= 0; i -= grain) fn(arg, i, std::min(i + grain, n));
-  }
-};
 
 class MemoryTensors final : public RunTensors {
  public:

@@ -277,6 +277,8 @@ def check_launches(events: list[dict[str, Any]], part: Callable[[dict[str, Any]]
     flow = [e for e in events if e["name"] == "model.layers.5.self_attn" and part(e) == "attention"]
     pairs = (sum(range(1, len(PROMPT) + 1)), len(PROMPT) + 1)  # layer 5 is global
     assert [int(e["args"]["operations"]) for e in flow] == [4 * count * 4 * 32 for count in pairs]
+    chains = {part(e) for e in events}
+    assert {"embed, norm", "norm, add, norm", "gelu"} <= chains, chains  # in `exact` nothing is quantised
     names = {e["name"] for e in events}
     assert {"model.layers.1.self_attn.v_proj+k_proj+q_proj", "model.layers.7.mlp.gate_proj+up_proj"} <= names, names
 
@@ -304,7 +306,7 @@ def test_the_profile_of_onnxruntime_has_the_launches(model: onnx.ModelProto, tmp
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     check_launches([e for e in events if "part" in e["args"]], lambda event: str(event["args"]["part"]))
     node = next(e for e in events if e["cat"] == "Node" and e["dur"] > 0)  # the region, first run
-    first = next(e for e in events if e["args"].get("part") == "embed")
+    first = next(e for e in events if e["args"].get("part") == "embed, norm")
     assert node["ts"] <= first["ts"] <= node["ts"] + node["dur"]
     profiled_run(session)  # it is over
 
@@ -325,7 +327,7 @@ def test_profiles_of_two_sessions_at_once_stay_apart(model: onnx.ModelProto, tmp
     for thread in threads:
         thread.join()
     profiles = [json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")) for session in sessions]
-    assert [sum(e["args"].get("part") == "embed" for e in profile) for profile in profiles] == [2, 1]
+    assert [sum(e["args"].get("part") == "embed, norm" for e in profile) for profile in profiles] == [2, 1]
 
 
 def test_one_token_graph_is_taken_whole(tiny_model_folder: Path, tmp_path: Path, ep_library: str) -> None:

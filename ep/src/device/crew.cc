@@ -37,7 +37,7 @@ uint64_t WaitForChange(const std::atomic<uint64_t>& value, uint64_t old) {
 }  // namespace
 
 void Crew::Join() {
-  if (left_.load(std::memory_order_acquire) == kOver) return;  // the pool only counts its calls down
+  if (launch_.load(std::memory_order_acquire) == kOver) return;  // the pool only counts its calls down
   const int place = joined_.fetch_add(1, std::memory_order_relaxed);
   if (place == 0)
     Lead();

@@ -7,11 +7,9 @@
 
 #include "ep/src/device/host_attention.h"
 #include "ep/src/device/host_matmul.h"
+#include "ep/src/device/row_chain.h"
 #include "ep/src/device/scratch.h"
 #include "ep/src/error.h"
-#include "kernels/embed_nbits/embed_nbits.h"
-#include "kernels/gelu_mul/gelu_mul.h"
-#include "kernels/rms_norm/rms_norm.h"
 
 namespace ryzen_npu_gemma::ep {
 namespace {
@@ -34,6 +32,7 @@ struct HostProgram::Workspace {
 // One run: the plan with its rows known, block after block of them, and its buffers at hand.
 struct HostProgram::Execution {
   const Plan& plan;
+  const std::vector<Stage>& stages;
   RunTensors& tensors;
   Threads& threads;
   Workspace& workspace;
@@ -41,6 +40,8 @@ struct HostProgram::Execution {
   std::vector<int64_t> rows = {};  // by row symbol
   std::vector<int64_t> scalars = {};
   std::optional<RowBlocks> blocks = {};
+  const Stage* stage = nullptr;
+  std::vector<RowStep> chain = {};  // of the stage
 
   // What a run is told by its inputs; all checks that need no launch.
   void Prepare(int block_symbol, int64_t block_rows) {
@@ -63,12 +64,16 @@ struct HostProgram::Execution {
       FillRopeTable(rope, scalars[rope.past_len] + blocks->first(rope.rows), blocks->count(rope.rows), threads,
                     workspace.ropes[i]);
     }
-    for (std::size_t i = 0; i < plan.launches.size(); ++i) {
-      if (!blocks->Has(plan.launches[i])) continue;
-      if (times) times->Begin(i, blocks->count(RowSymbolOf(plan.launches[i])));
-      std::visit(*this, plan.launches[i]);
+    for (const Stage& next : stages) {
+      if (!blocks->Has(plan.launches[next.begin])) continue;
+      stage = &next;
+      if (times) times->Begin(stage->begin, StageRows());
+      for (std::size_t i = stage->begin; i < stage->end; ++i) std::visit(*this, plan.launches[i]);
+      EndChain();
     }
   }
+
+  int64_t StageRows() const { return blocks->count(RowSymbolOf(plan.launches[stage->begin])); }
 
   int64_t Compute(const Scalar& scalar) {
     switch (scalar.kind) {
@@ -160,35 +165,55 @@ struct HostProgram::Execution {
                                                      " is outside of the vocabulary of " + std::to_string(N));
   }
 
-  void operator()(const Embed& launch) {
-    const int64_t count = RowsOf(launch.y), K = launch.w->shape.K;
-    const auto* id = tensors.Input(launch.ids_input).as<int64_t>() + blocks->first(launch.y.rows);
-    float* y = Write(launch.y);
-    threads.ForRows(count, K, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i)
-        kernels::EmbedRow(launch.w->shape, launch.w->data, id[i], launch.scale, y + i * K);
-    });
-    if (times) times->Done("embed");
+  template <class T>
+  Rows<T> RowsAt(T* data, const Operand& operand) const {
+    const bool passing = operand.place == Operand::Place::kBuffer &&
+                         std::find(stage->passing.begin(), stage->passing.end(), operand.index) != stage->passing.end();
+    return {data, operand.width, passing};
+  }
+  Rows<const float> In(const Operand& operand) { return RowsAt(Read(operand), operand); }
+  Rows<float> Out(const Operand& operand) { return RowsAt(Write(operand), operand); }
+
+  void EndChain() {
+    if (chain.empty()) return;
+    RunChain(chain, StageRows(), threads);
+    if (times) {
+      times->Done(NameOf(chain));
+      times->Begin(stage->end - 1, StageRows());
+    }
+    chain.clear();
   }
 
+  // Launches that go row by row join the chain; one of another kind ends it.
+
+  void operator()(const Embed& launch) {
+    const auto* ids = tensors.Input(launch.ids_input).as<int64_t>() + blocks->first(launch.y.rows);
+    chain.push_back({.launch = &launch, .y = Out(launch.y), .ids = ids});
+  }
   void operator()(const RmsNorm& launch) {
-    static const auto rms_norm = kernels::SelectRmsNorm();
-    const int64_t D = launch.x.width;
-    const float* x = Read(launch.x);
-    float* y = Write(launch.y);
-    threads.ForRows(RowsOf(launch.x), D, [&](int64_t first, int64_t last) {
-      rms_norm(x + first * D, launch.weight.data(), launch.eps, last - first, D, y + first * D);
-    });
-    if (times) times->Done("norm");
+    chain.push_back({.launch = &launch, .a = In(launch.x), .y = Out(launch.y)});
+  }
+  void operator()(const Gelu& launch) { chain.push_back({.launch = &launch, .a = In(launch.x), .y = Out(launch.y)}); }
+  void operator()(const GeluMul& launch) {
+    chain.push_back({.launch = &launch, .a = In(launch.gate), .b = In(launch.up), .y = Out(launch.y)});
+  }
+  void operator()(const Elementwise& launch) {
+    chain.push_back({.launch = &launch, .a = In(launch.a), .b = In(launch.b), .y = Out(launch.y)});
   }
 
   void operator()(const MatMul& launch) {
+    const int64_t M = RowsOf(launch.a);
+    const Rows<const float> a = In(launch.a);
+    const ProductInput input = OpenProductInput(launch, plan.accuracy, a.data, M, workspace.quantized);
+    if (plan.accuracy == Accuracy::kFast) chain.push_back({.launch = &launch, .a = a, .quantized = input});
+    EndChain();
     std::vector<float*> y;
     for (const Operand& operand : launch.y) y.push_back(Write(operand));
-    RunMatMul(launch, plan.accuracy, Read(launch.a), RowsOf(launch.a), y, threads, workspace.quantized, times);
+    RunMatMul(launch, input, M, y, threads, times);
   }
 
   void operator()(const FlowAttention& launch) {
+    EndChain();
     const int symbol = launch.k.rows;
     const AttentionCall call{scalars[launch.past_len],        scalars[launch.shared] != 0, blocks->total(symbol),
                              blocks->first(symbol),           blocks->count(symbol),       RowsOf(launch.q),
@@ -197,40 +222,8 @@ struct HostProgram::Execution {
                  workspace.ropes[launch.rope], tensors, threads, workspace.attention, times);
   }
 
-  void operator()(const Gelu& launch) {
-    static const auto gelu_mul = kernels::SelectGeluMul();
-    const int64_t n = RowsOf(launch.x) * launch.x.width;
-    float* y = Write(launch.y);
-    std::fill_n(y, n, 1.0f);
-    gelu_mul(Read(launch.x), y, n, y);
-    if (times) times->Done("gelu");
-  }
-
-  void operator()(const GeluMul& launch) {
-    static const auto gelu_mul = kernels::SelectGeluMul();
-    const float *gate = Read(launch.gate), *up = Read(launch.up);
-    float* y = Write(launch.y);
-    const int64_t D = launch.gate.width;
-    threads.ForRows(RowsOf(launch.gate), D, [&](int64_t first, int64_t last) {
-      gelu_mul(gate + first * D, up + first * D, (last - first) * D, y + first * D);
-    });
-    if (times) times->Done("gelu");
-  }
-
-  void operator()(const Elementwise& launch) {
-    const float *a = Read(launch.a), *b = Read(launch.b);
-    float* y = Write(launch.y);
-    const int64_t D = launch.a.width;
-    threads.ForRows(RowsOf(launch.a), D, [&](int64_t first, int64_t last) {
-      if (launch.multiply)
-        for (int64_t i = first * D; i < last * D; ++i) y[i] = a[i] * b[i];
-      else
-        for (int64_t i = first * D; i < last * D; ++i) y[i] = a[i] + b[i];
-    });
-    if (times) times->Done(launch.multiply ? "multiply" : "add");
-  }
-
   void operator()(const LastRow& launch) {
+    EndChain();
     const int64_t count = RowsOf(launch.x);
     std::memcpy(Write(launch.y), Read(launch.x) + (count - 1) * launch.x.width,
                 sizeof(float) * static_cast<std::size_t>(launch.x.width));
@@ -239,12 +232,12 @@ struct HostProgram::Execution {
 };
 
 HostProgram::HostProgram(Plan plan, int64_t block_rows)
-    : plan_(std::move(plan)), block_rows_(block_rows), block_symbol_(BlockSymbol(plan_)) {}
+    : plan_(std::move(plan)), stages_(StagesOf(plan_)), block_rows_(block_rows), block_symbol_(BlockSymbol(plan_)) {}
 HostProgram::~HostProgram() = default;
 
 void HostProgram::Run(RunTensors& tensors, Threads& threads, LaunchTimes* times) {
   std::unique_ptr<Workspace> workspace = TakeWorkspace();
-  Execution execution{plan_, tensors, threads, *workspace, times};
+  Execution execution{plan_, stages_, tensors, threads, *workspace, times};
   execution.Prepare(block_symbol_, block_rows_);
   for (;; execution.blocks->Next()) {
     execution.RunBlock();

@@ -8,6 +8,7 @@
 
 #include "ep/src/device/row_blocks.h"
 #include "ep/src/device/run.h"
+#include "ep/src/device/stages.h"
 #include "ep/src/device/threads.h"
 #include "ep/src/launch_times.h"
 #include "ep/src/plan.h"
@@ -32,6 +33,7 @@ class HostProgram {
   void ReturnWorkspace(std::unique_ptr<Workspace> workspace);
 
   const Plan plan_;
+  const std::vector<Stage> stages_;
   const int64_t block_rows_;
   const int block_symbol_;
   std::mutex mutex_;

@@ -5,8 +5,6 @@
 #include "kernels/matmul_nbits/matmul_nbits.h"
 #include "kernels/matmul_nbits_int8/matmul_nbits_int8.h"
 #include "kernels/matmul_rotated_int8/matmul_rotated_int8.h"
-#include "kernels/quantize_rotated_rows/quantize_rotated_rows.h"
-#include "kernels/quantize_rows/quantize_rows.h"
 
 namespace ryzen_npu_gemma::ep {
 namespace {
@@ -33,28 +31,27 @@ void ForStrips(const MatMul& launch, int64_t M, const std::vector<float*>& y, Th
   });
 }
 
-const kernels::QuantizedGroup* Quantize(const float* a, int64_t M, int64_t K, Threads& threads, Scratch& scratch) {
-  static const auto quantize_rows = kernels::SelectQuantizeRows();
-  auto* q = scratch.Reserve<kernels::QuantizedGroup>(M * (K / 32));
-  threads.ForRows(M, K, [&](int64_t first, int64_t last) {
-    quantize_rows(a + first * K, last - first, K, K, q + first * (K / 32));
-  });
-  return q;
-}
-
-const kernels::RotatedSpan* QuantizeRotated(const float* a, int64_t M, int64_t K, Threads& threads, Scratch& scratch) {
-  static const auto quantize_rotated_rows = kernels::SelectQuantizeRotatedRows();
-  auto* q = scratch.Reserve<kernels::RotatedSpan>(M * (K / kernels::kSpanColumns));
-  threads.ForRows(M, K, [&](int64_t first, int64_t last) {
-    quantize_rotated_rows(a + first * K, last - first, K, K, q + first, M);
-  });
-  return q;
-}
-
 }  // namespace
 
-void RunMatMul(const MatMul& launch, Accuracy accuracy, const float* a, int64_t M, const std::vector<float*>& y,
-               Threads& threads, Scratch& quantized, LaunchTimes* times) {
+ProductInput OpenProductInput(const MatMul& launch, Accuracy accuracy, const float* a, int64_t M, Scratch& quantized) {
+  const int64_t K = launch.a.width;
+  if (accuracy == Accuracy::kExact) return a;
+  if (std::all_of(launch.w.begin(), launch.w.end(), [&](const auto& w) { return kernels::RotatingPays(w->shape, M); }))
+    return quantized.Reserve<kernels::RotatedSpan>(M * (K / kernels::kSpanColumns));
+  return quantized.Reserve<kernels::QuantizedGroup>(M * (K / 32));
+}
+
+void QuantizeRows(const float* x, int64_t first, int64_t rows, int64_t M, int64_t K, const ProductInput& a) {
+  static const auto quantize_rows = kernels::SelectQuantizeRows();
+  static const auto quantize_rotated_rows = kernels::SelectQuantizeRotatedRows();
+  if (auto* const* rotated = std::get_if<kernels::RotatedSpan*>(&a))
+    quantize_rotated_rows(x, rows, K, K, *rotated + first, M);
+  else if (auto* const* groups = std::get_if<kernels::QuantizedGroup*>(&a))
+    quantize_rows(x, rows, K, K, *groups + first * (K / 32));
+}
+
+void RunMatMul(const MatMul& launch, const ProductInput& a, int64_t M, const std::vector<float*>& y, Threads& threads,
+               LaunchTimes* times) {
   static const auto matmul = kernels::SelectMatMulNBits();
   static const auto matmul_int8 = kernels::SelectMatMulNBitsInt8();
   static const auto matmul_rotated_int8 = kernels::SelectMatMulRotatedInt8();
@@ -64,24 +61,14 @@ void RunMatMul(const MatMul& launch, Accuracy accuracy, const float* a, int64_t 
     bytes += w->shape.packed_bytes();
     operations += 2 * M * K * w->shape.N;
   }
-  if (accuracy == Accuracy::kExact) {
-    ForStrips(launch, M, y, threads, [&](const PackedMatrix& w, int64_t begin, int64_t end, float* y_i, int64_t N) {
-      matmul(w.shape, a, M, K, w.data, begin, end, y_i, N);
-    });
-  } else if (std::all_of(launch.w.begin(), launch.w.end(),
-                         [&](const auto& w) { return kernels::RotatingPays(w->shape, M); })) {
-    const kernels::RotatedSpan* q = QuantizeRotated(a, M, K, threads, quantized);
-    if (times) times->Done("quantise");
-    ForStrips(launch, M, y, threads, [&](const PackedMatrix& w, int64_t begin, int64_t end, float* y_i, int64_t N) {
-      matmul_rotated_int8(w.shape, q, M, w.data, begin, end, y_i, N);
-    });
-  } else {
-    const kernels::QuantizedGroup* q = Quantize(a, M, K, threads, quantized);
-    if (times) times->Done("quantise");
-    ForStrips(launch, M, y, threads, [&](const PackedMatrix& w, int64_t begin, int64_t end, float* y_i, int64_t N) {
-      matmul_int8(w.shape, q, M, w.data, begin, end, y_i, N);
-    });
-  }
+  ForStrips(launch, M, y, threads, [&](const PackedMatrix& w, int64_t begin, int64_t end, float* y_i, int64_t N) {
+    if (auto* const* rotated = std::get_if<kernels::RotatedSpan*>(&a))
+      matmul_rotated_int8(w.shape, *rotated, M, w.data, begin, end, y_i, N);
+    else if (auto* const* groups = std::get_if<kernels::QuantizedGroup*>(&a))
+      matmul_int8(w.shape, *groups, M, w.data, begin, end, y_i, N);
+    else
+      matmul(w.shape, std::get<const float*>(a), M, K, w.data, begin, end, y_i, N);
+  });
   if (times) times->Done("product", bytes, operations);
 }
 

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace ryzen_npu_gemma::ep {
@@ -124,6 +125,49 @@ TEST(Crew, WhoIsSlowIsHelped) {
         both = true;
       });
   });
+}
+
+// Each launch but the last says what the one after it reads; the pieces are of odd lengths, one of them empty.
+TEST(Crew, WhatIsReadAheadIsOnlyRead) {
+  const std::vector<uint8_t> bytes(300'001, 7);
+  const std::vector<Memory> pieces = {{bytes.data(), 1000}, {bytes.data() + 1000, 0}, {bytes.data() + 1000, 299'001}};
+  const std::vector<Memory> none;
+  for (int threads : {1, 3}) {
+    TestPool pool(threads);
+    Crew::Work(pool, threads, [&](Threads& crew) {
+      for (int i = 0; i < 200; ++i) {
+        crew.WillRead(i % 2 ? none : pieces);
+        std::atomic<int> sum = 0;
+        crew.For(64, [&](int64_t) { ++sum; });
+        EXPECT_EQ(sum, 64);
+        const auto later = std::chrono::steady_clock::now() + std::chrono::microseconds(20);
+        while (std::chrono::steady_clock::now() < later) continue;
+      }
+    });
+  }
+}
+
+TEST(ReadAhead, GoesThroughOneShareOnce) {
+  constexpr int64_t step = ReadAhead::kStepBytes;
+  const std::vector<uint8_t> bytes(3 * ReadAhead::kMostBytes);
+  const uint8_t* a = bytes.data();
+  const std::vector<Memory> pieces = {{a, 3 * step}, {a + 3 * step, 1}, {a + 4 * step, 3 * step - 1}};
+  ReadAhead ahead;
+  std::vector<std::pair<int64_t, int64_t>> found;
+  const auto all = [&](const std::vector<Memory>& of, int place, int count) {
+    found.clear();
+    for (Memory some = ahead.Next(of, place, count); some.bytes > 0; some = ahead.Next(of, place, count))
+      found.emplace_back(some.data - a, some.bytes);
+    return found;
+  };
+  using Ranges = std::vector<std::pair<int64_t, int64_t>>;
+  EXPECT_EQ(all(pieces, 1, 3), (Ranges{{2 * step, step}, {3 * step, 1}, {4 * step, step - 1}}));
+  EXPECT_EQ(all(pieces, 1, 3), Ranges{});  // until it is told of others
+  const std::vector<Memory> same = pieces, long_piece = {{a, ReadAhead::kMostBytes * 3}};
+  EXPECT_EQ(all(same, 0, 3), (Ranges{{0, step}, {step, step}}));
+  EXPECT_EQ(all({}, 0, 1), Ranges{});
+  EXPECT_EQ(all(long_piece, 1, 2).front(), std::make_pair(ReadAhead::kMostBytes * 3 / 2, step));
+  EXPECT_EQ(static_cast<int64_t>(found.size()), ReadAhead::kMostBytes / step);
 }
 
 TEST(Crew, SleepersWakeUp) {

@@ -21,20 +21,34 @@ void Pause() {
 #endif
 }
 
+// A load, since a processor drops prefetches when many are on their way.
+void Touch(const uint8_t* line) { static_cast<void>(*static_cast<const volatile uint8_t*>(line)); }
+
+}  // namespace
+
 // Returns a value other than `old`.
-uint64_t WaitForChange(const std::atomic<uint64_t>& value, uint64_t old) {
+uint64_t Crew::WaitForChange(const std::atomic<uint64_t>& value, uint64_t old, int place, ReadAhead& ahead) {
   constexpr int kSpins = 2000;  // some 20 to 60 us, longer than what the leader does between two launches of a token
   constexpr int kYields = 50;
   for (int i = 0; i < kSpins + kYields; ++i) {
     const uint64_t now = value.load(std::memory_order_acquire);
     if (now != old) return now;
+    if (Fetch(place, ahead)) continue;
     i < kSpins ? Pause() : std::this_thread::yield();
   }
   value.wait(old, std::memory_order_acquire);
   return value.load(std::memory_order_acquire);
 }
 
-}  // namespace
+bool Crew::Fetch(int place, ReadAhead& ahead) {
+  constexpr int64_t kLine = 64;
+  const std::vector<Memory>* next = next_.load(std::memory_order_acquire);
+  const int count = shares();
+  if (!next || place >= count) return false;
+  const Memory some = ahead.Next(*next, place, count);
+  for (int64_t i = 0; i < some.bytes; i += kLine) Touch(some.data + i);
+  return some.bytes > 0;
+}
 
 void Crew::Join() {
   if (launch_.load(std::memory_order_acquire) == kOver) return;  // the pool only counts its calls down
@@ -56,9 +70,10 @@ void Crew::Lead() {
 }
 
 void Crew::Help(int place) {
+  ReadAhead ahead;
   for (uint64_t launch = launch_.load(std::memory_order_acquire); launch != kOver;) {
     TakeAll(place);
-    launch = WaitForChange(launch_, launch);
+    launch = WaitForChange(launch_, launch, place, ahead);
   }
 }
 
@@ -76,7 +91,7 @@ void Crew::Run(int64_t n, int64_t grain, RangeFn fn, void* arg) {
   launch_.notify_all();
   TakeAll(0);
   for (uint64_t done = done_.load(std::memory_order_acquire); done != static_cast<uint64_t>(blocks);)
-    done = WaitForChange(done_, done);
+    done = WaitForChange(done_, done, 0, ahead_);
 }
 
 // Works until nobody has anything left.

@@ -20,6 +20,15 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
+std::vector<std::vector<Memory>> NextWeights(const std::vector<Launch>& launches) {
+  std::vector<std::vector<Memory>> next(launches.size());
+  for (std::size_t i = launches.size(); i-- > 1;) {
+    const auto* product = std::get_if<MatMul>(&launches[i]);
+    next[i - 1] = product ? WeightsOf(*product) : next[i];
+  }
+  return next;
+}
+
 }  // namespace
 
 struct HostProgram::Workspace {
@@ -33,10 +42,12 @@ struct HostProgram::Workspace {
 struct HostProgram::Execution {
   const Plan& plan;
   const std::vector<Stage>& stages;
+  const std::vector<std::vector<Memory>>& next_weights;
   RunTensors& tensors;
   Threads& threads;
   Workspace& workspace;
   LaunchTimes* const times;
+  std::size_t current = 0;         // launch
   std::vector<int64_t> rows = {};  // by row symbol
   std::vector<int64_t> scalars = {};
   std::optional<RowBlocks> blocks = {};
@@ -68,7 +79,7 @@ struct HostProgram::Execution {
       if (!blocks->Has(plan.launches[next.begin])) continue;
       stage = &next;
       if (times) times->Begin(stage->begin, StageRows());
-      for (std::size_t i = stage->begin; i < stage->end; ++i) std::visit(*this, plan.launches[i]);
+      for (current = stage->begin; current < stage->end; ++current) std::visit(*this, plan.launches[current]);
       EndChain();
     }
   }
@@ -209,7 +220,7 @@ struct HostProgram::Execution {
     EndChain();
     std::vector<float*> y;
     for (const Operand& operand : launch.y) y.push_back(Write(operand));
-    RunMatMul(launch, input, M, y, threads, times);
+    RunMatMul(launch, input, M, y, next_weights[current], threads, times);
   }
 
   void operator()(const FlowAttention& launch) {
@@ -232,12 +243,16 @@ struct HostProgram::Execution {
 };
 
 HostProgram::HostProgram(Plan plan, int64_t block_rows)
-    : plan_(std::move(plan)), stages_(StagesOf(plan_)), block_rows_(block_rows), block_symbol_(BlockSymbol(plan_)) {}
+    : plan_(std::move(plan)),
+      stages_(StagesOf(plan_)),
+      next_weights_(NextWeights(plan_.launches)),
+      block_rows_(block_rows),
+      block_symbol_(BlockSymbol(plan_)) {}
 HostProgram::~HostProgram() = default;
 
 void HostProgram::Run(RunTensors& tensors, Threads& threads, LaunchTimes* times) {
   std::unique_ptr<Workspace> workspace = TakeWorkspace();
-  Execution execution{plan_, stages_, tensors, threads, *workspace, times};
+  Execution execution{plan_, stages_, next_weights_, tensors, threads, *workspace, times};
   execution.Prepare(block_symbol_, block_rows_);
   for (;; execution.blocks->Next()) {
     execution.RunBlock();

@@ -15,11 +15,13 @@ constexpr int64_t kBlockStrips = 2;         // above that strips are worth one
 
 // multiply(w, begin, end, y, N) on strips that together are all of the launch's.
 template <class F>
-void ForStrips(const MatMul& launch, int64_t M, const std::vector<float*>& y, Threads& threads, F&& multiply) {
+void ForStrips(const MatMul& launch, const std::vector<Memory>& next, int64_t M, const std::vector<float*>& y,
+               Threads& threads, F&& multiply) {
   int64_t total = 0;  // strips of all matrices, one after the other
   for (const auto& w : launch.w) total += w->shape.strips();
   const int64_t grain =
       M > kFewRows ? kBlockStrips : std::max<int64_t>(1, kStreamBytes / launch.w[0]->shape.strip_bytes());
+  if (M <= kFewRows) threads.WillRead(next);
   threads.ForRange(total, grain, [&](int64_t begin, int64_t end) {
     for (std::size_t i = 0; i < launch.w.size() && end > 0; ++i) {
       const PackedMatrix& w = *launch.w[i];
@@ -32,6 +34,12 @@ void ForStrips(const MatMul& launch, int64_t M, const std::vector<float*>& y, Th
 }
 
 }  // namespace
+
+std::vector<Memory> WeightsOf(const MatMul& launch) {
+  std::vector<Memory> weights;
+  for (const auto& w : launch.w) weights.push_back({w->data, w->shape.packed_bytes()});
+  return weights;
+}
 
 ProductInput OpenProductInput(const MatMul& launch, Accuracy accuracy, const float* a, int64_t M, Scratch& quantized) {
   const int64_t K = launch.a.width;
@@ -50,8 +58,8 @@ void QuantizeRows(const float* x, int64_t first, int64_t rows, int64_t M, int64_
     quantize_rows(x, rows, K, K, *groups + first * (K / 32));
 }
 
-void RunMatMul(const MatMul& launch, const ProductInput& a, int64_t M, const std::vector<float*>& y, Threads& threads,
-               LaunchTimes* times) {
+void RunMatMul(const MatMul& launch, const ProductInput& a, int64_t M, const std::vector<float*>& y,
+               const std::vector<Memory>& next, Threads& threads, LaunchTimes* times) {
   static const auto matmul = kernels::SelectMatMulNBits();
   static const auto matmul_int8 = kernels::SelectMatMulNBitsInt8();
   static const auto matmul_rotated_int8 = kernels::SelectMatMulRotatedInt8();
@@ -61,7 +69,7 @@ void RunMatMul(const MatMul& launch, const ProductInput& a, int64_t M, const std
     bytes += w->shape.packed_bytes();
     operations += 2 * M * K * w->shape.N;
   }
-  ForStrips(launch, M, y, threads, [&](const PackedMatrix& w, int64_t begin, int64_t end, float* y_i, int64_t N) {
+  ForStrips(launch, next, M, y, threads, [&](const PackedMatrix& w, int64_t begin, int64_t end, float* y_i, int64_t N) {
     if (auto* const* rotated = std::get_if<kernels::RotatedSpan*>(&a))
       matmul_rotated_int8(w.shape, *rotated, M, w.data, begin, end, y_i, N);
     else if (auto* const* groups = std::get_if<kernels::QuantizedGroup*>(&a))

@@ -16,6 +16,9 @@
 
 namespace ryzen_npu_gemma::ep {
 
+// What a launch streams from memory, in its order.
+std::vector<Memory> WeightsOf(const MatMul& launch);
+
 // A product's activations [M, K] as its engine reads them: fp32, or quantised in one of two ways.
 using ProductInput = std::variant<const float*, kernels::QuantizedGroup*, kernels::RotatedSpan*>;
 
@@ -25,8 +28,8 @@ ProductInput OpenProductInput(const MatMul& launch, Accuracy accuracy, const flo
 // Fills rows [first, first + rows) of M from x [rows, K].
 void QuantizeRows(const float* x, int64_t first, int64_t rows, int64_t M, int64_t K, const ProductInput& a);
 
-// Runs one launch: y[i] [M, N_i] of its activations and weights.
-void RunMatMul(const MatMul& launch, const ProductInput& a, int64_t M, const std::vector<float*>& y, Threads& threads,
-               LaunchTimes* times = nullptr);
+// Runs one launch: y[i] [M, N_i] of its activations and weights. `next`: what the product after it streams.
+void RunMatMul(const MatMul& launch, const ProductInput& a, int64_t M, const std::vector<float*>& y,
+               const std::vector<Memory>& next, Threads& threads, LaunchTimes* times = nullptr);
 
 }  // namespace ryzen_npu_gemma::ep

@@ -35,21 +35,21 @@ void Rotate(int16_t (&v)[kSpanColumns], std::initializer_list<int64_t> steps) {
 
 void RotateStripReference(const NBitsShape& shape, const uint8_t* packed_strip, int64_t span, RotatedStrip& strip) {
   for (int64_t r = 0; r < kStripRows; ++r) {
-    float bound = 0, scale[kSpanGroups], min[kSpanGroups];
+    float largest_weight[kSpanGroups], scale[kSpanGroups], centre[kSpanGroups];
     int16_t v[kSpanColumns];
     for (int64_t g = 0; g < kSpanGroups; ++g) {
       const GroupRow group = ReadGroup(shape, packed_strip, span * kSpanGroups + g, r);
       scale[g] = group.scale;
-      min[g] = group.offset - group.zero * scale[g];  // the product is exact, so there is one rounding
-      const float max = std::fma(15.0f, scale[g], min[g]);
-      bound += std::isnan(max) ? max : std::max(std::fabs(min[g]), std::fabs(max));
+      centre[g] = group.offset;
+      largest_weight[g] = std::fma(kCentreCode, scale[g], std::fabs(centre[g]));
       for (int64_t c = 0; c < 32; ++c) v[g * 32 + c] = static_cast<int16_t>(group.code[c] << kCodeShift);
     }
+    const float bound = (largest_weight[0] + largest_weight[1]) + (largest_weight[2] + largest_weight[3]);
     const float units = bound >= kSmallestMagnitude ? kUnitsOfBound / bound : 0;
     Rotate(v, {1, 2, 8, 16});
     for (int64_t g = 0; g < kSpanGroups; ++g) {
       const int16_t multiplier = RoundTo16(scale[g] * units * kMultiplierOne);
-      const int16_t mean = RoundTo16(std::fma(7.5f, scale[g], min[g]) * units * 16);
+      const int16_t mean = RoundTo16(centre[g] * units * 16);
       for (int64_t c = 0; c < 32; ++c) {
         int16_t& x = v[g * 32 + c];
         const bool first = c % 4 == 0 && c < 8;  // the sum of all 16 columns

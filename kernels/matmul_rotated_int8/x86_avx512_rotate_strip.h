@@ -31,17 +31,9 @@ inline void Rotate16(__m512i (&x)[16]) {
   }
 }
 
-inline __m512 Minimum(const FastGroup4& group) {
-  return _mm512_fnmadd_ps(_mm512_set1_ps(kCentreCode), group.scale, group.centre);
-}
-
+// The largest |w| that scale and centre allow.
 inline __m512 Bound(const FastGroup4& group) {
-  const __m512 min = Minimum(group);
-  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  const __m512 max = _mm512_fmadd_ps(_mm512_set1_ps(15), group.scale, min);
-  // Compared as integers, so that a NaN is larger than all.
-  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(min), magnitude),
-                                              _mm512_and_si512(_mm512_castps_si512(max), magnitude)));
+  return _mm512_fmadd_ps(_mm512_set1_ps(kCentreCode), group.scale, _mm512_abs_ps(group.centre));
 }
 
 // Sums of 16 columns of a group, in units.  units: of a weight of 1
@@ -58,7 +50,7 @@ inline void RotateGroup(const FastGroup4& group, __m512 units, __m512i (&v)[16])
   }
   Rotate16(x);
   const __m512 multiplier = _mm512_mul_ps(_mm512_mul_ps(group.scale, units), _mm512_set1_ps(kMultiplierOne));
-  const __m512 mean = _mm512_mul_ps(_mm512_fmadd_ps(_mm512_set1_ps(7.5f), group.scale, Minimum(group)), units);
+  const __m512 mean = _mm512_mul_ps(group.centre, units);
   const __m512i m = BothHalves(_mm512_cvtps_epi32(multiplier));
   x[0] = _mm512_sub_epi16(x[0], _mm512_set1_epi16(kMeanOf16));
 #pragma GCC unroll 16
@@ -78,13 +70,14 @@ inline __m512i CodeMultiplier(__m512i largest) {
 }
 
 inline void RotateStrip(const FastStrip4& packed, int64_t span, RotatedStrip& strip) {
-  const auto group = [&](int64_t g) { return packed.group((span * kSpanGroups + g) / 2, g % 2); };
-  __m512 bound = _mm512_setzero_ps();
-  for (int64_t g = 0; g < kSpanGroups; ++g) bound = _mm512_add_ps(bound, Bound(group(g)));
+  const auto group = [&](int g) { return packed.group(span * kSpanGroups / 2 + g / 2, g % 2); };
+  const FastGroup4 groups[kSpanGroups] = {group(0), group(1), group(2), group(3)};
+  const __m512 bound = _mm512_add_ps(_mm512_add_ps(Bound(groups[0]), Bound(groups[1])),
+                                     _mm512_add_ps(Bound(groups[2]), Bound(groups[3])));
   const __mmask16 plain = _mm512_cmp_ps_mask(bound, _mm512_set1_ps(kSmallestMagnitude), _CMP_GE_OQ);
   const __m512 units = _mm512_maskz_div_ps(plain, _mm512_set1_ps(kUnitsOfBound), bound);
   __m512i v[kSpanGroups][16];
-  for (int64_t g = 0; g < kSpanGroups; ++g) RotateGroup(group(g), units, v[g]);
+  for (int64_t g = 0; g < kSpanGroups; ++g) RotateGroup(groups[g], units, v[g]);
   __m512i largest[kSpanGroups] = {}, sum[kSpanGroups] = {};  // apart, so that nothing waits for one chain
   for (int i = 0; i < 16; ++i) {
     const __m512i a = _mm512_add_epi16(v[0][i], v[1][i]), b = _mm512_sub_epi16(v[0][i], v[1][i]);

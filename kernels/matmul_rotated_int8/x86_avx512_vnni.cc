@@ -80,6 +80,30 @@ using TileFn = void (*)(const RotatedSpan*, int64_t, const Panel&, int64_t, bool
                         float*, int64_t);
 constexpr TileFn kTiles[kTileRows + 1] = {nullptr, Tile<1>, Tile<2>, Tile<3>, Tile<4>, Tile<5>, Tile<6>};
 
+// Fetches the next panel's weights, some lines a tile of this one: memory works while the core does.
+class PanelFetch {
+ public:
+  // The next panel begins with span p of `strip`; it may lie behind the last strip, where fetching is of no use and no
+  // harm.
+  PanelFetch(const uint8_t* packed, const NBitsShape& shape, int64_t strip, int64_t p, int64_t spans, int64_t tiles)
+      : line_(packed + strip * shape.strip_bytes() + kStripHeadBytes + p * kSpanBytes),
+        strip_bytes_(shape.strip_bytes()),
+        lines_a_tile_((spans * kSpanBytes / 64 + tiles - 1) / tiles) {}
+
+  void FetchSome() {
+    for (int64_t i = 0; i < lines_a_tile_; ++i, line_ += 64) {
+      __builtin_prefetch(line_, 0, 3);
+      __builtin_prefetch(line_ + strip_bytes_, 0, 3);
+    }
+  }
+
+ private:
+  static constexpr int64_t kSpanBytes = kSpanGroups / 2 * kPairBytes;
+
+  const uint8_t* line_;
+  const int64_t strip_bytes_, lines_a_tile_;
+};
+
 }  // namespace
 
 void MatMulRotatedInt8Avx512Vnni(const NBitsShape& shape, const RotatedSpan* a, int64_t M, const uint8_t* packed,
@@ -101,7 +125,11 @@ void MatMulRotatedInt8Avx512Vnni(const NBitsShape& shape, const RotatedSpan* a, 
             const avx512::FastStrip4 w(packed + (strip + s) * shape.strip_bytes());
             for (int64_t i = 0; i < spans; ++i) avx512::RotateStrip(w, p + i, panel[i][s]);
           }
+          const bool more = p + spans < p0 + block_spans;
+          PanelFetch next(packed, shape, more ? strip : strip + kTileStrips, more ? p + spans : p0, spans,
+                          (block_rows + kTileRows - 1) / kTileRows);
           for (int64_t m = m0, rows; m < m0 + block_rows; m += rows) {
+            next.FetchSome();
             rows = NextPart(m0 + block_rows - m, kTileRows);
             kTiles[rows](a + p * M + m, M, panel, spans, p > 0, exist, y + m * ldy + n, ldy);
           }

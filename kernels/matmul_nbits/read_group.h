@@ -1,4 +1,4 @@
-// A scalar reading of strips (matmul_nbits.h), one row of a group at a time.
+// A scalar reading of strips (matmul_nbits.h).
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,11 @@
 
 namespace ryzen_npu_gemma::kernels {
 
-// 32 columns of row r of a strip: w = scale * (code - zero) + offset.
-struct GroupRow {
+// Of row r of a group: w = scale * (code - zero) + offset.
+struct RowParameters {
   float scale;
   float zero;
   float offset;
-  int code[32];
 };
 
 inline float ReadBfloat16(const uint8_t* values, int64_t index) {
@@ -23,28 +22,23 @@ inline float ReadBfloat16(const uint8_t* values, int64_t index) {
   return Bfloat16ToFloat(h);
 }
 
-inline GroupRow ReadGroup(const NBitsShape& shape, const uint8_t* strip, int64_t g, int64_t r) {
-  GroupRow row;
+inline RowParameters ReadParameters(const NBitsShape& shape, const uint8_t* strip, int64_t g, int64_t r) {
   if (shape.parameters == Parameters::kRounded) {
     int16_t code;
     std::memcpy(&code, strip + kStripHeadBytes + g / 2 * kPairBytes + (g % 2 * kStripRows + r) * 2, sizeof(code));
-    row.scale = ReadBfloat16(strip, r) * static_cast<float>(code & ((1 << kScaleBits) - 1));
-    row.zero = kCentreCode;
-    row.offset = ReadBfloat16(strip, kStripRows + r) * static_cast<float>(code >> kScaleBits);
-  } else {
-    const uint8_t* group = strip + g * shape.group_bytes();
-    row.scale = ReadBfloat16(group, r);
-    row.zero = 0;
-    row.offset = shape.bits == 4 ? ReadBfloat16(group, kStripRows + r) : 0;
+    return {ReadBfloat16(strip, r) * static_cast<float>(code & ((1 << kScaleBits) - 1)), kCentreCode,
+            ReadBfloat16(strip, kStripRows + r) * static_cast<float>(code >> kScaleBits)};
   }
-  const uint8_t* words = strip + shape.words_offset(g);
-  for (int64_t c = 0; c < 32; ++c) {
-    uint32_t word;
-    std::memcpy(&word, words + (c * shape.bits / 32 * kStripRows + r) * 4, sizeof(word));
-    word >>= c * shape.bits % 32;
-    row.code[c] = shape.bits == 4 ? static_cast<int>(word & 15) : static_cast<int8_t>(word);
-  }
-  return row;
+  const uint8_t* group = strip + g * shape.group_bytes();
+  return {ReadBfloat16(group, r), 0, shape.bits == 4 ? ReadBfloat16(group, kStripRows + r) : 0};
+}
+
+// Column c of row r of a group whose chunks begin at `words`.
+inline int ReadCode(int bits, const uint8_t* words, int64_t c, int64_t r) {
+  uint32_t word;
+  std::memcpy(&word, words + (c * bits / 32 * kStripRows + r) * 4, sizeof(word));
+  word >>= c * bits % 32;
+  return bits == 4 ? static_cast<int>(word & 15) : static_cast<int8_t>(word);
 }
 
 }  // namespace ryzen_npu_gemma::kernels

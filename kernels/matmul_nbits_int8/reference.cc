@@ -15,14 +15,18 @@ struct GroupWeights {
   int32_t q[32][kStripRows];  // [column][row]
 };
 
+template <int kBits>
 GroupWeights Read(const NBitsShape& shape, const uint8_t* strip, int64_t g) {
   GroupWeights w;
   for (int64_t r = 0; r < kStripRows; ++r) {
-    const GroupRow row = ReadGroup(shape, strip, g, r);
+    const RowParameters row = ReadParameters(shape, strip, g, r);
     w.scale[r] = row.scale;
     w.zero[r] = row.zero;
     w.offset[r] = row.offset;
-    for (int64_t c = 0; c < 32; ++c) w.q[c][r] = row.code[c];
+  }
+  const uint8_t* words = strip + shape.words_offset(g);
+  for (int64_t c = 0; c < 32; ++c) {
+    for (int64_t r = 0; r < kStripRows; ++r) w.q[c][r] = ReadCode(kBits, words, c, r);
   }
   return w;
 }
@@ -36,7 +40,8 @@ void MatMulNBitsInt8Reference(const NBitsShape& shape, const QuantizedGroup* a, 
     const int64_t rows = std::min(kStripRows, shape.N - n);
     for (int64_t m = 0; m < M; ++m) std::fill_n(y + m * ldy + n, rows, 0.0f);
     for (int64_t g = 0; g < shape.groups(); ++g) {
-      const GroupWeights w = Read(shape, packed + strip * shape.strip_bytes(), g);
+      const uint8_t* packed_strip = packed + strip * shape.strip_bytes();
+      const GroupWeights w = shape.bits == 4 ? Read<4>(shape, packed_strip, g) : Read<8>(shape, packed_strip, g);
       for (int64_t m = 0; m < M; ++m) {
         const QuantizedGroup& x = a[m * shape.groups() + g];
         int32_t sum[kStripRows] = {};

@@ -119,7 +119,7 @@ void Store(__m256 low, __m256 high, int64_t columns, float* y) {
 }
 
 // y = a w for kRows rows.  a [kRows, groups];  y: `columns` of 16 columns exist
-template <typename Strip, int kRows>
+template <typename Strip, bool kStream, int kRows>
 void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* packed, int64_t columns, float* y, int64_t ldy) {
   const Strip strip(packed);
   __m256 total[2][kRows];
@@ -127,7 +127,7 @@ void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* packed, int64_
   for (int m = 0; m < kRows; ++m) total[0][m] = total[1][m] = _mm256_setzero_ps();
   for (int64_t g = 0; g < groups; ++g, ++a) {
     const typename Strip::Group w = strip.group(g);
-    PrefetchStream<Strip::kGroupBytes>(w.words);
+    if constexpr (kStream) PrefetchStream<Strip::kGroupBytes>(w.words);
     __m256i sum[2][kRows];
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) sum[0][m] = sum[1][m] = _mm256_setzero_si256();
@@ -161,11 +161,13 @@ void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* packed, int64_
   for (int m = 0; m < kRows; ++m) Store(total[0][m], total[1][m], columns, y + m * ldy);
 }
 
-template <typename Strip>
+// kStream: the weights come at memory's speed
+template <typename Strip, bool kStream>
 void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed, int64_t strip_begin,
               int64_t strip_end, float* y, int64_t ldy) {
   static_assert(kTileRows == 4);
-  constexpr decltype(&Tile<Strip, 1>) kTiles[] = {Tile<Strip, 1>, Tile<Strip, 2>, Tile<Strip, 3>, Tile<Strip, 4>};
+  constexpr decltype(&Tile<Strip, kStream, 1>) kTiles[] = {Tile<Strip, kStream, 1>, Tile<Strip, kStream, 2>,
+                                                           Tile<Strip, kStream, 3>, Tile<Strip, kStream, 4>};
   const int64_t groups = shape.groups();
   const auto tile = [&](int64_t strip, int64_t, int64_t m, int64_t rows) {
     const int64_t n = strip * kStripRows;
@@ -179,7 +181,9 @@ void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const
 
 void MatMulNBitsInt8Avx2(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed,
                          int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy) {
-  (shape.bits == 4 ? Multiply<Strip4> : Multiply<Strip8>)(shape, a, M, packed, strip_begin, strip_end, y, ldy);
+  const auto multiply = M > kTileRows ? (shape.bits == 4 ? Multiply<Strip4, false> : Multiply<Strip8, false>)
+                                      : (shape.bits == 4 ? Multiply<Strip4, true> : Multiply<Strip8, true>);
+  multiply(shape, a, M, packed, strip_begin, strip_end, y, ldy);
 }
 
 }  // namespace ryzen_npu_gemma::kernels

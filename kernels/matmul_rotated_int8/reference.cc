@@ -38,11 +38,13 @@ void RotateStripReference(const NBitsShape& shape, const uint8_t* packed_strip, 
     float largest_weight[kSpanGroups], scale[kSpanGroups], centre[kSpanGroups];
     int16_t v[kSpanColumns];
     for (int64_t g = 0; g < kSpanGroups; ++g) {
-      const GroupRow group = ReadGroup(shape, packed_strip, span * kSpanGroups + g, r);
-      scale[g] = group.scale;
-      centre[g] = group.offset;
+      const int64_t group = span * kSpanGroups + g;
+      const RowParameters row = ReadParameters(shape, packed_strip, group, r);
+      scale[g] = row.scale;
+      centre[g] = row.offset;
       largest_weight[g] = std::fma(kCentreCode, scale[g], std::fabs(centre[g]));
-      for (int64_t c = 0; c < 32; ++c) v[g * 32 + c] = static_cast<int16_t>(group.code[c] << kCodeShift);
+      const uint8_t* words = packed_strip + shape.words_offset(group);
+      for (int64_t c = 0; c < 32; ++c) v[g * 32 + c] = static_cast<int16_t>(ReadCode(4, words, c, r) << kCodeShift);
     }
     const float bound = (largest_weight[0] + largest_weight[1]) + (largest_weight[2] + largest_weight[3]);
     const float units = bound >= kSmallestMagnitude ? kUnitsOfBound / bound : 0;

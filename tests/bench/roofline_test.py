@@ -21,6 +21,8 @@ def test_weights_are_those_of_the_model(size: str, tmp_path: Path) -> None:
     matrices = [shape for shape in tensor_shapes(parsed).values() if len(shape) == 2]
     work = Work(size)
     assert work.body + work.head == sum(map(math.prod, matrices))
+    packed = sum(N / 16 * (64 + K / 64 * 576) for N, K in matrices)  # strips of kernels/matmul_nbits/matmul_nbits.h
+    assert work.weight_bytes == {"exact": sum(map(math.prod, matrices)) * 5 / 8, "fast": packed}
     assert work.keys(10_000) == sum(10_001 if kind == "full" else 512 for kind in parsed.layer_types)
 
 

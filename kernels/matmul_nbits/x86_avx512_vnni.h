@@ -40,8 +40,8 @@ inline Columns8 LoadNibbles(const uint8_t* chunk) {
   return {_mm512_and_si512(w, nibble), _mm512_and_si512(_mm512_srli_epi32(w, 4), nibble)};
 }
 
-// A group of a strip. From sums of bytes times codes, Dequantise makes sums of weights times codes; from sums of
-// (byte - kZero) times codes, DequantiseCentred does, without the cancellation of a large sum and a large min term.
+// A group of a strip. From sums of (byte - kZero) times codes, DequantiseCentred makes sums of weights times codes,
+// without the cancellation of a large sum and a large min term; from sums of bytes times codes, Dequantise does.
 struct Group4 {
   static constexpr int64_t kBytes = kStripGroupBytes4;
   static constexpr int kZero = 8;
@@ -90,7 +90,7 @@ struct Group8 {
 };
 
 // A group of 4 bits with rounded parameters.
-struct FastGroup4 {
+struct RoundedGroup4 {
   const uint8_t* words;
   __m512 scale, centre;
 
@@ -102,16 +102,16 @@ struct FastGroup4 {
 };
 
 // The groups of a strip of accuracy=fast, by pairs.
-struct FastStrip4 {
+struct RoundedStrip4 {
   static constexpr int64_t kPairBytes = kernels::kPairBytes;
 
   const uint8_t* strip;
   __m512 scale_unit, centre_unit;
 
-  explicit FastStrip4(const uint8_t* head)
+  explicit RoundedStrip4(const uint8_t* head)
       : strip(head), scale_unit(LoadBfloat16x16(head)), centre_unit(LoadBfloat16x16(head + kStripHeadBytes / 2)) {}
 
-  FastGroup4 group(int64_t pair, int half) const {
+  RoundedGroup4 group(int64_t pair, int half) const {
     const uint8_t* parameters = strip + kStripHeadBytes + pair * kPairBytes;
     const __m512i codes =
         _mm512_cvtepi16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(parameters + half * 2 * kStripRows)));
@@ -123,12 +123,12 @@ struct FastStrip4 {
   }
 };
 
-struct FastStrip8 {
+struct Strip8 {
   static constexpr int64_t kPairBytes = 2 * Group8::kBytes;
 
   const uint8_t* strip;
 
-  explicit FastStrip8(const uint8_t* groups) : strip(groups) {}
+  explicit Strip8(const uint8_t* groups) : strip(groups) {}
   Group8 group(int64_t pair, int half) const { return Group8(strip + (2 * pair + half) * Group8::kBytes); }
 };
 

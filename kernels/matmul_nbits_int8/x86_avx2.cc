@@ -23,7 +23,7 @@ constexpr int64_t kBlockBytes = 128 << 10;  // of activations, half of a small L
 
 __m256i LoadWords(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 
-struct Strip4 {
+struct RoundedStrip4 {
   static constexpr int64_t kGroupBytes = kGroupWordBytes4 + kPairParameterBytes / 2;
 
   const uint8_t* strip;
@@ -31,7 +31,7 @@ struct Strip4 {
   alignas(32) float centre_unit[kStripRows];
 
   struct Group {
-    const Strip4& units;
+    const RoundedStrip4& units;
     const uint8_t* codes;
     const uint8_t* words;
 
@@ -56,7 +56,7 @@ struct Strip4 {
     }
   };
 
-  explicit Strip4(const uint8_t* head) : strip(head) {
+  explicit RoundedStrip4(const uint8_t* head) : strip(head) {
     for (int half = 0; half < 2; ++half) {
       _mm256_store_ps(scale_unit + half * 8, LoadBfloat16x8(head + half * 16));
       _mm256_store_ps(centre_unit + half * 8, LoadBfloat16x8(head + kStripHeadBytes / 2 + half * 16));
@@ -181,8 +181,8 @@ void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const
 
 void MatMulNBitsInt8Avx2(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed,
                          int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy) {
-  const auto multiply = M > kTileRows ? (shape.bits == 4 ? Multiply<Strip4, false> : Multiply<Strip8, false>)
-                                      : (shape.bits == 4 ? Multiply<Strip4, true> : Multiply<Strip8, true>);
+  const auto multiply = M > kTileRows ? (shape.bits == 4 ? Multiply<RoundedStrip4, false> : Multiply<Strip8, false>)
+                                      : (shape.bits == 4 ? Multiply<RoundedStrip4, true> : Multiply<Strip8, true>);
   multiply(shape, a, M, packed, strip_begin, strip_end, y, ldy);
 }
 

@@ -1,9 +1,9 @@
 // A tile of y, 1..6 rows x 16 or 32 columns, keeps its sums in registers over the whole depth, so one engine serves
 // decode and prefill. With two strips an activation that is loaded meets two weights.
 //
-// A group takes 8 vpdpbusd and 3 fp32 multiply-adds (two scales and the minimum) of the same two units of a Zen 5 core:
-// 8 / 11 of the peak of vpdpbusd is the most, and 70 of these 73 % are measured. Unpacking the nibbles once for all
-// rows, tiles of 12 x 16 and prefetching y gain nothing.
+// A group takes 8 vpdpbusd and 4 fp32 multiply-adds (two scales, the centre, what q is more than centred) of the same
+// two units of a Zen 5 core: 8 / 12 of the peak of vpdpbusd is the most. Unpacking the nibbles once for all rows, tiles
+// of 12 x 16 and prefetching y gain nothing.
 #include "kernels/matmul_nbits/x86_avx512_vnni.h"
 
 #include <algorithm>
@@ -118,8 +118,8 @@ void Multiply(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const
 
 void MatMulNBitsInt8Avx512Vnni(const NBitsShape& shape, const QuantizedGroup* a, int64_t M, const uint8_t* packed,
                                int64_t strip_begin, int64_t strip_end, float* y, int64_t ldy) {
-  (shape.bits == 4 ? Multiply<avx512::FastStrip4> : Multiply<avx512::FastStrip8>)(shape, a, M, packed, strip_begin,
-                                                                                  strip_end, y, ldy);
+  (shape.bits == 4 ? Multiply<avx512::RoundedStrip4> : Multiply<avx512::Strip8>)(shape, a, M, packed, strip_begin,
+                                                                                 strip_end, y, ldy);
 }
 
 }  // namespace ryzen_npu_gemma::kernels

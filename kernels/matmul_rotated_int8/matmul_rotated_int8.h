@@ -1,7 +1,7 @@
 // y_MN = a_MK * w_NK^T for prompts (accuracy=fast): 4-bit weights are rotated as the activations are
 // (quantize_rotated_rows.h) and rounded again, to 8 bits with one scale for 128 columns of a row. Then a span of 128
-// columns is one chain of integer products and two fp32 operations, where groups of 32 with a scale and a minimum each
-// (matmul_nbits_int8.h) take twelve.
+// columns is one chain of integer products and two fp32 operations, where groups of 32 with a scale and a centre each
+// (matmul_nbits_int8.h) take sixteen.
 //
 //   y_mn = sum over spans p of  a_scale_mp * w_scale_np * sum_c w_code_npc a_code_mpc        (w_scale holds the 1/64)
 //

@@ -1,6 +1,6 @@
 // The fixed point of RotatedStrip's codes, which the scalar and the vector code share.
 //
-//   bound   sum over the four groups of the largest |w| that its scale and minimum allow
+//   bound   sum over the four groups of the largest |w| that its scale and centre allow
 //   unit    16 bound / kLargestSum: sums of 64 weights are whole numbers of units, and none is beyond kLargestSum
 #pragma once
 

@@ -32,12 +32,12 @@ inline void Rotate16(__m512i (&x)[16]) {
 }
 
 // The largest |w| that scale and centre allow.
-inline __m512 Bound(const FastGroup4& group) {
+inline __m512 Bound(const RoundedGroup4& group) {
   return _mm512_fmadd_ps(_mm512_set1_ps(kCentreCode), group.scale, _mm512_abs_ps(group.centre));
 }
 
 // Sums of 16 columns of a group, in units.  units: of a weight of 1
-inline void RotateGroup(const FastGroup4& group, __m512 units, __m512i (&v)[16]) {
+inline void RotateGroup(const RoundedGroup4& group, __m512 units, __m512i (&v)[16]) {
   const __m512i nibble = _mm512_set1_epi32(0x0f000f00);
   __m512i x[16];
 #pragma GCC unroll 4
@@ -69,9 +69,9 @@ inline __m512i CodeMultiplier(__m512i largest) {
                                _mm512_set1_epi32(32767));
 }
 
-inline void RotateStrip(const FastStrip4& packed, int64_t span, RotatedStrip& strip) {
+inline void RotateStrip(const RoundedStrip4& packed, int64_t span, RotatedStrip& strip) {
   const auto group = [&](int g) { return packed.group(span * kSpanGroups / 2 + g / 2, g % 2); };
-  const FastGroup4 groups[kSpanGroups] = {group(0), group(1), group(2), group(3)};
+  const RoundedGroup4 groups[kSpanGroups] = {group(0), group(1), group(2), group(3)};
   const __m512 bound = _mm512_add_ps(_mm512_add_ps(Bound(groups[0]), Bound(groups[1])),
                                      _mm512_add_ps(Bound(groups[2]), Bound(groups[3])));
   const __mmask16 plain = _mm512_cmp_ps_mask(bound, _mm512_set1_ps(kSmallestMagnitude), _CMP_GE_OQ);

@@ -122,7 +122,7 @@ void MatMulRotatedInt8Avx512Vnni(const NBitsShape& shape, const RotatedSpan* a, 
         for (int64_t p = p0, spans; p < p0 + block_spans; p += spans) {
           spans = NextPart(p0 + block_spans - p, kPanelSpans);
           for (int64_t s = 0; s < strips; ++s) {
-            const avx512::FastStrip4 w(packed + (strip + s) * shape.strip_bytes());
+            const avx512::RoundedStrip4 w(packed + (strip + s) * shape.strip_bytes());
             for (int64_t i = 0; i < spans; ++i) avx512::RotateStrip(w, p + i, panel[i][s]);
           }
           const bool more = p + spans < p0 + block_spans;

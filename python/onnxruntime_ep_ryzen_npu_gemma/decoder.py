@@ -154,10 +154,11 @@ class Decoder:
 
     def _bind_rows(self, rows: int) -> None:
         """Binds buffers for calls of so many tokens; a token after a token finds them bound."""
-        self._ids_1S = np.zeros((1, rows), np.int64)
-        self._logits_1SV = np.empty((1, rows if self._all_logits else 1, self.vocab_size), self._logits_dtype)
-        self._binding.bind_ortvalue_input("input_ids", ort_value(self._ids_1S))
-        self._binding.bind_ortvalue_output("logits", ort_value(self._logits_1SV))
+        ids_1S = np.zeros((1, rows), np.int64)
+        logits_1SV = np.empty((1, rows if self._all_logits else 1, self.vocab_size), self._logits_dtype)
+        self._binding.bind_ortvalue_input("input_ids", ort_value(ids_1S))
+        self._binding.bind_ortvalue_output("logits", ort_value(logits_1SV))
+        self._ids_1S, self._logits_1SV = ids_1S, logits_1SV  # last: what is bound must live, whatever fails above
 
     def _check(self, ids: Sequence[int]) -> None:
         if len(ids) == 0:

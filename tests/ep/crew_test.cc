@@ -130,8 +130,9 @@ TEST(Crew, WhoIsSlowIsHelped) {
 // Each launch but the last says what the one after it reads; the pieces are of odd lengths, one of them empty.
 TEST(Crew, WhatIsReadAheadIsOnlyRead) {
   const std::vector<uint8_t> bytes(300'001, 7);
-  const std::vector<Memory> pieces = {{bytes.data(), 1000}, {bytes.data() + 1000, 0}, {bytes.data() + 1000, 299'001}};
-  const std::vector<Memory> none;
+  const std::vector<MemoryRange> pieces = {
+      {bytes.data(), 1000}, {bytes.data() + 1000, 0}, {bytes.data() + 1000, 299'001}};
+  const std::vector<MemoryRange> none;
   for (int threads : {1, 3}) {
     TestPool pool(threads);
     Crew::Work(pool, threads, [&](Threads& crew) {
@@ -151,19 +152,19 @@ TEST(ReadAhead, GoesThroughOneShareOnce) {
   constexpr int64_t step = ReadAhead::kStepBytes;
   const std::vector<uint8_t> bytes(3 * ReadAhead::kMostBytes);
   const uint8_t* a = bytes.data();
-  const std::vector<Memory> pieces = {{a, 3 * step}, {a + 3 * step, 1}, {a + 4 * step, 3 * step - 1}};
+  const std::vector<MemoryRange> pieces = {{a, 3 * step}, {a + 3 * step, 1}, {a + 4 * step, 3 * step - 1}};
   ReadAhead ahead;
   std::vector<std::pair<int64_t, int64_t>> found;
-  const auto all = [&](const std::vector<Memory>& of, int place, int count) {
+  const auto all = [&](const std::vector<MemoryRange>& of, int place, int count) {
     found.clear();
-    for (Memory some = ahead.Next(of, place, count); some.bytes > 0; some = ahead.Next(of, place, count))
+    for (MemoryRange some = ahead.Next(of, place, count); some.bytes > 0; some = ahead.Next(of, place, count))
       found.emplace_back(some.data - a, some.bytes);
     return found;
   };
   using Ranges = std::vector<std::pair<int64_t, int64_t>>;
   EXPECT_EQ(all(pieces, 1, 3), (Ranges{{2 * step, step}, {3 * step, 1}, {4 * step, step - 1}}));
   EXPECT_EQ(all(pieces, 1, 3), Ranges{});  // until it is told of others
-  const std::vector<Memory> same = pieces, long_piece = {{a, ReadAhead::kMostBytes * 3}};
+  const std::vector<MemoryRange> same = pieces, long_piece = {{a, ReadAhead::kMostBytes * 3}};
   EXPECT_EQ(all(same, 0, 3), (Ranges{{0, step}, {step, step}}));
   EXPECT_EQ(all({}, 0, 1), Ranges{});
   EXPECT_EQ(all(long_piece, 1, 2).front(), std::make_pair(ReadAhead::kMostBytes * 3 / 2, step));

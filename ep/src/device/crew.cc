@@ -42,10 +42,10 @@ uint64_t Crew::WaitForChange(const std::atomic<uint64_t>& value, uint64_t old, i
 
 bool Crew::Fetch(int place, ReadAhead& ahead) {
   constexpr int64_t kLine = 64;
-  const std::vector<Memory>* next = next_.load(std::memory_order_acquire);
+  const std::vector<MemoryRange>* next = next_.load(std::memory_order_acquire);
   const int count = shares();
   if (!next || place >= count) return false;
-  const Memory some = ahead.Next(*next, place, count);
+  const MemoryRange some = ahead.Next(*next, place, count);
   for (int64_t i = 0; i < some.bytes; i += kLine) Touch(some.data + i);
   return some.bytes > 0;
 }

@@ -1,7 +1,8 @@
 // The threads of one run. A pool's ParallelFor wakes its workers for every launch, of which a token has about a
 // hundred; a crew is one ParallelFor around the whole run. Of the pool's threads that come, the first leads: it runs
 // the plan. The others wait between launches, spinning. Each has a share of every launch, the same whenever launches
-// are alike, and helps the others when it is done with its own. While it waits it fetches the next launch's weights.
+// are alike, and helps the others when it is done with its own. While it waits in a token it fetches the next product's
+// weights.
 //
 //   - The session's own threads, never more: nothing is started, nothing is left behind, one thread alone is a crew.
 //   - Nothing depends on who comes, or when: a pool does not promise that two of its tasks run at once. A thread that
@@ -47,7 +48,7 @@ class Crew final : public Threads {
 
   Crew(int most, void (*lead)(void*, Threads&), void* arg) : most_(most), lead_(lead), lead_arg_(arg) {}
 
-  void WillRead(const std::vector<Memory>& pieces) override { next_.store(&pieces, std::memory_order_release); }
+  void WillRead(const std::vector<MemoryRange>& pieces) override { next_.store(&pieces, std::memory_order_release); }
   void Run(int64_t n, int64_t grain, RangeFn fn, void* arg) override;
   void Join();
   void Lead();
@@ -63,7 +64,7 @@ class Crew final : public Threads {
   void* const lead_arg_;
   std::exception_ptr failure_;
   std::atomic<int> joined_ = 0;
-  ReadAhead ahead_;  // the leader's
+  alignas(64) ReadAhead ahead_;  // the leader's
 
   // The launch, cut into blocks of `grain` items. Its fields are written by the leader while nothing of the last launch
   // is left, and read by a thread between taking blocks and reporting them done: never at once.
@@ -72,7 +73,7 @@ class Crew final : public Threads {
   int64_t grain_ = 1;
   RangeFn fn_ = nullptr;
   void* arg_ = nullptr;
-  std::atomic<const std::vector<Memory>*> next_ = nullptr;  // what a launch after it reads
+  std::atomic<const std::vector<MemoryRange>*> next_ = nullptr;  // what a launch after it reads
 
   // Blocks that nobody has taken. All shares are empty before those of the next launch are given out, so a share that
   // looks as it did some launches ago is as good to take from.

@@ -20,8 +20,8 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
-std::vector<std::vector<Memory>> NextWeights(const std::vector<Launch>& launches) {
-  std::vector<std::vector<Memory>> next(launches.size());
+std::vector<std::vector<MemoryRange>> NextWeights(const std::vector<Launch>& launches) {
+  std::vector<std::vector<MemoryRange>> next(launches.size());
   for (std::size_t i = launches.size(); i-- > 1;) {
     const auto* product = std::get_if<MatMul>(&launches[i]);
     next[i - 1] = product ? WeightsOf(*product) : next[i];
@@ -42,7 +42,7 @@ struct HostProgram::Workspace {
 struct HostProgram::Execution {
   const Plan& plan;
   const std::vector<Stage>& stages;
-  const std::vector<std::vector<Memory>>& next_weights;
+  const std::vector<std::vector<MemoryRange>>& next_weights;
   RunTensors& tensors;
   Threads& threads;
   Workspace& workspace;

@@ -34,7 +34,7 @@ class HostProgram {
 
   const Plan plan_;
   const std::vector<Stage> stages_;
-  const std::vector<std::vector<Memory>> next_weights_;  // by launch: of the product after it
+  const std::vector<std::vector<MemoryRange>> next_weights_;  // by launch: of the product after it
   const int64_t block_rows_;
   const int block_symbol_;
   std::mutex mutex_;

@@ -15,7 +15,7 @@ constexpr int64_t kBlockStrips = 2;         // above that strips are worth one
 
 // multiply(w, begin, end, y, N) on strips that together are all of the launch's.
 template <class F>
-void ForStrips(const MatMul& launch, const std::vector<Memory>& next, int64_t M, const std::vector<float*>& y,
+void ForStrips(const MatMul& launch, const std::vector<MemoryRange>& next, int64_t M, const std::vector<float*>& y,
                Threads& threads, F&& multiply) {
   int64_t total = 0;  // strips of all matrices, one after the other
   for (const auto& w : launch.w) total += w->shape.strips();
@@ -35,8 +35,8 @@ void ForStrips(const MatMul& launch, const std::vector<Memory>& next, int64_t M,
 
 }  // namespace
 
-std::vector<Memory> WeightsOf(const MatMul& launch) {
-  std::vector<Memory> weights;
+std::vector<MemoryRange> WeightsOf(const MatMul& launch) {
+  std::vector<MemoryRange> weights;
   for (const auto& w : launch.w) weights.push_back({w->data, w->shape.packed_bytes()});
   return weights;
 }
@@ -59,7 +59,7 @@ void QuantizeRows(const float* x, int64_t first, int64_t rows, int64_t M, int64_
 }
 
 void RunMatMul(const MatMul& launch, const ProductInput& a, int64_t M, const std::vector<float*>& y,
-               const std::vector<Memory>& next, Threads& threads, LaunchTimes* times) {
+               const std::vector<MemoryRange>& next, Threads& threads, LaunchTimes* times) {
   static const auto matmul = kernels::SelectMatMulNBits();
   static const auto matmul_int8 = kernels::SelectMatMulNBitsInt8();
   static const auto matmul_rotated_int8 = kernels::SelectMatMulRotatedInt8();

@@ -17,7 +17,7 @@
 namespace ryzen_npu_gemma::ep {
 
 // What a launch streams from memory, in its order.
-std::vector<Memory> WeightsOf(const MatMul& launch);
+std::vector<MemoryRange> WeightsOf(const MatMul& launch);
 
 // A product's activations [M, K] as its engine reads them: fp32, or quantised in one of two ways.
 using ProductInput = std::variant<const float*, kernels::QuantizedGroup*, kernels::RotatedSpan*>;
@@ -30,6 +30,6 @@ void QuantizeRows(const float* x, int64_t first, int64_t rows, int64_t M, int64_
 
 // Runs one launch: y[i] [M, N_i] of its activations and weights. `next`: what the product after it streams.
 void RunMatMul(const MatMul& launch, const ProductInput& a, int64_t M, const std::vector<float*>& y,
-               const std::vector<Memory>& next, Threads& threads, LaunchTimes* times = nullptr);
+               const std::vector<MemoryRange>& next, Threads& threads, LaunchTimes* times = nullptr);
 
 }  // namespace ryzen_npu_gemma::ep

@@ -17,16 +17,16 @@ class ReadAhead {
 
   // The next bytes of share `place` of `count` of the pieces, when they are others than before from its begin on. Of no
   // length at the end.
-  Memory Next(const std::vector<Memory>& pieces, int place, int count) {
+  MemoryRange Next(const std::vector<MemoryRange>& pieces, int place, int count) {
     if (&pieces != pieces_) {
       pieces_ = &pieces;
       int64_t total = 0;
-      for (const Memory& piece : pieces) total += piece.bytes;
+      for (const MemoryRange& piece : pieces) total += piece.bytes;
       at_ = total * place / count;
       end_ = std::min(at_ + kMostBytes, total * (place + 1) / count);
     }
     int64_t offset = at_;
-    for (const Memory& piece : pieces) {
+    for (const MemoryRange& piece : pieces) {
       if (offset < piece.bytes) {
         const int64_t bytes = std::min({kStepBytes, end_ - at_, piece.bytes - offset});
         at_ += bytes;
@@ -38,7 +38,7 @@ class ReadAhead {
   }
 
  private:
-  const std::vector<Memory>* pieces_ = nullptr;
+  const std::vector<MemoryRange>* pieces_ = nullptr;
   int64_t at_ = 0, end_ = 0;  // in the pieces, one after the other
 };
 

@@ -26,8 +26,9 @@ Access AccessOf(const Launch& launch) {
 }
 
 bool GoesByRow(const Launch& launch) {
-  return !std::holds_alternative<MatMul>(launch) && !std::holds_alternative<FlowAttention>(launch) &&
-         !std::holds_alternative<LastRow>(launch);
+  return std::holds_alternative<Embed>(launch) || std::holds_alternative<RmsNorm>(launch) ||
+         std::holds_alternative<Gelu>(launch) || std::holds_alternative<GeluMul>(launch) ||
+         std::holds_alternative<Elementwise>(launch);
 }
 
 bool Holds(const std::vector<Operand>& operands, int buffer) {

@@ -9,7 +9,7 @@
 
 namespace ryzen_npu_gemma::ep {
 
-struct Memory {
+struct MemoryRange {
   const uint8_t* data = nullptr;
   int64_t bytes = 0;
 };
@@ -20,7 +20,7 @@ class Threads {
 
   // Before a launch: a launch after it will read these pieces, its first items the first bytes and so on. A thread that
   // is done early may fetch what is to be its own. They stay as they are until the run is over.
-  virtual void WillRead(const std::vector<Memory>& /*pieces*/) {}
+  virtual void WillRead(const std::vector<MemoryRange>& /*pieces*/) {}
 
   // Calls fn(begin, end) on ranges that together are [0, n), on several threads when there are any. No range but the
   // last is shorter than `grain`. fn must not throw and must not wait for another range.

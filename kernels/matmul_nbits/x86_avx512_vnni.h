@@ -41,7 +41,7 @@ inline Columns8 LoadNibbles(const uint8_t* chunk) {
 }
 
 // A group of a strip. From sums of (byte - kZero) times codes, DequantiseCentred makes sums of weights times codes,
-// without the cancellation of a large sum and a large min term; from sums of bytes times codes, Dequantise does.
+// without the cancellation of a large sum and a large min term.
 struct Group4 {
   static constexpr int64_t kBytes = kStripGroupBytes4;
   static constexpr int kZero = 8;
@@ -83,26 +83,31 @@ struct Group8 {
     return {_mm512_mask_blend_epi16(kUpperHalves, low, high),
             _mm512_mask_blend_epi16(kUpperHalves, _mm512_rol_epi32(low, 16), _mm512_rol_epi32(high, 16))};
   }
-  __m512 Dequantise(__m512 sum, __m512 code_sum) const {
-    return DequantiseCentred(_mm512_fnmadd_ps(_mm512_set1_ps(kZero), code_sum, sum), code_sum);
-  }
+  static __m512i Start(__m512i zero) { return _mm512_slli_epi32(zero, 4); }  // of kZero, from that of 8
+  __m512 Dequantise(__m512 sum, __m512 zero) const { return DequantiseCentred(sum, zero); }
   __m512 DequantiseCentred(__m512 sum, __m512) const { return _mm512_mul_ps(scale, sum); }
 };
 
 // A group of 4 bits with rounded parameters.
 struct RoundedGroup4 {
+  static constexpr int kZero = 8;
+
   const uint8_t* words;
   __m512 scale, centre;
 
   Columns8 Load(int chunk) const { return LoadNibbles(words + chunk * 64); }
-  __m512 Dequantise(__m512 sum, __m512 code_sum) const {
-    const __m512 centred_sum = _mm512_fnmadd_ps(_mm512_set1_ps(kCentreCode), code_sum, sum);  // exact
-    return _mm512_fmadd_ps(scale, centred_sum, _mm512_mul_ps(centre, code_sum));
+  // What sums begin with to be of q - kZero, from QuantizedGroup::zero; and sums of weights times codes from those.
+  static __m512i Start(__m512i zero) { return zero; }
+  __m512 Dequantise(__m512 sum, __m512 zero) const {
+    const __m512 weight_at_zero = _mm512_fmadd_ps(scale, _mm512_set1_ps(kZero - kCentreCode), centre);
+    return _mm512_fmadd_ps(scale, sum,
+                           _mm512_mul_ps(_mm512_mul_ps(weight_at_zero, _mm512_set1_ps(-1.0f / kZero)), zero));
   }
 };
 
 // The groups of a strip of accuracy=fast, by pairs.
 struct RoundedStrip4 {
+  using Group = RoundedGroup4;
   static constexpr int64_t kPairBytes = kernels::kPairBytes;
 
   const uint8_t* strip;
@@ -124,6 +129,7 @@ struct RoundedStrip4 {
 };
 
 struct Strip8 {
+  using Group = Group8;
   static constexpr int64_t kPairBytes = 2 * Group8::kBytes;
 
   const uint8_t* strip;

@@ -1,8 +1,8 @@
 // y_MN = a_MK * w_NK^T with w in 4 or 8 bits and activations in 8 bits (accuracy=fast): integer products and sums
 // within a group of 32 columns, exact; fp32 over the groups.
 //
-//   y_mn = sum over groups g of  a_scale_mg * (scale_gn * (sum_c q_nc code_mc - 7.5 code_sum_mg) + centre_gn *
-//   code_sum_mg)
+//   y_mn = sum over groups g of
+//            a_scale_mg * (scale_gn * sum_c (q_nc - 8) code_mc + (centre_gn + scale_gn / 2) * code_sum_mg)
 //
 // code_sum is the sum of the codes, not of the unrounded x: then the error of rounding x is sum_c w_nc e_mc, and
 // w is centred on zero. With the exact sum it would be sum_c scale q_nc e_mc, whose q is not: 2.5 times the error for

@@ -49,9 +49,10 @@ void MatMulNBitsInt8Reference(const NBitsShape& shape, const QuantizedGroup* a, 
           const int32_t code = x.code[CodePosition(c)];
           for (int64_t r = 0; r < kStripRows; ++r) sum[r] += code * w.q[c][r];
         }
+        const float code_sum = static_cast<float>(x.zero) / -kCodeZero;
         for (int64_t r = 0; r < rows; ++r) {
           y[m * ldy + n + r] +=
-              x.scale * (w.scale[r] * (static_cast<float>(sum[r]) - w.zero[r] * x.code_sum) + w.offset[r] * x.code_sum);
+              x.scale * (w.scale[r] * (static_cast<float>(sum[r]) - w.zero[r] * code_sum) + w.offset[r] * code_sum);
         }
       }
     }

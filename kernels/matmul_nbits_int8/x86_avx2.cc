@@ -43,16 +43,19 @@ struct RoundedStrip4 {
     static __m256i Add(__m256i sum16, __m256i q, __m256i code) {
       return _mm256_add_epi16(sum16, _mm256_maddubs_epi16(q, code));
     }
-    __m256 Dequantise(int half, __m256i sum16, __m256 code_sum) const {
-      const __m256 sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
+    // zero: QuantizedGroup's
+    __m256 Dequantise(int half, __m256i sum16, __m256i zero) const {
+      const __m256 sum = _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_madd_epi16(sum16, _mm256_set1_epi16(1)), zero));
       const __m256i code = _mm256_cvtepi16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(codes + half * 16)));
       const __m256i scale_code = _mm256_and_si256(code, _mm256_set1_epi32((1 << kScaleBits) - 1));
       const __m256i centre_code = _mm256_srai_epi32(code, kScaleBits);
       const __m256 scale = _mm256_mul_ps(_mm256_load_ps(units.scale_unit + half * 8), _mm256_cvtepi32_ps(scale_code));
       const __m256 centre =
           _mm256_mul_ps(_mm256_load_ps(units.centre_unit + half * 8), _mm256_cvtepi32_ps(centre_code));
-      const __m256 centred_sum = _mm256_fnmadd_ps(_mm256_set1_ps(kCentreCode), code_sum, sum);  // exact
-      return _mm256_fmadd_ps(scale, centred_sum, _mm256_mul_ps(centre, code_sum));
+      const __m256 weight_at_zero = _mm256_fmadd_ps(scale, _mm256_set1_ps(kCodeZero - kCentreCode), centre);
+      const __m256 code_sum_term =
+          _mm256_mul_ps(_mm256_mul_ps(weight_at_zero, _mm256_set1_ps(-1.0f / kCodeZero)), _mm256_cvtepi32_ps(zero));
+      return _mm256_fmadd_ps(scale, sum, code_sum_term);
     }
   };
 
@@ -91,7 +94,7 @@ struct Strip8 {
       const __m256i sum16 = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(code, q));
       return _mm256_add_epi32(sum, _mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
     }
-    __m256 Dequantise(int half, __m256i sum, __m256) const {
+    __m256 Dequantise(int half, __m256i sum, __m256i) const {
       return _mm256_mul_ps(LoadBfloat16x8(words - 32 + half * 16), _mm256_cvtepi32_ps(sum));
     }
   };
@@ -152,7 +155,7 @@ void Tile(const QuantizedGroup* a, int64_t groups, const uint8_t* packed, int64_
 #pragma GCC unroll 4
       for (int m = 0; m < kRows; ++m) {
         const QuantizedGroup& x = a[m * groups];
-        const __m256 value = w.Dequantise(half, sum[half][m], _mm256_set1_ps(x.code_sum));
+        const __m256 value = w.Dequantise(half, sum[half][m], _mm256_set1_epi32(x.zero));
         total[half][m] = _mm256_fmadd_ps(_mm256_set1_ps(x.scale), value, total[half][m]);
       }
     }

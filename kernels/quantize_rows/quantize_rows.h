@@ -13,10 +13,12 @@ namespace ryzen_npu_gemma::kernels {
 
 inline constexpr float kSmallestMagnitude = 0x1p-100f;
 
+inline constexpr int kCodeZero = 8;
+
 struct QuantizedGroup {
   int8_t code[32];  // column c at CodePosition(c)
   float scale;
-  float code_sum;  // of the 32 codes, a whole number
+  int32_t zero;  // - kCodeZero * sum of the codes: products of q begin with it to become products of q - kCodeZero
 };
 static_assert(sizeof(QuantizedGroup) == 40);
 

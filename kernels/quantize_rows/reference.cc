@@ -24,7 +24,7 @@ QuantizedGroup Quantize(const float* x) {
   for (int64_t c = 0; c < 32; ++c) {
     const float code = std::nearbyint(x[c] * inverse);
     q.code[CodePosition(c)] = static_cast<int8_t>(code);
-    q.code_sum += code;
+    q.zero -= kCodeZero * static_cast<int32_t>(code);
   }
   return q;
 }

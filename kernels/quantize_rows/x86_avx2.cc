@@ -44,8 +44,7 @@ void Quantize(const float* x, QuantizedGroup* q) {
       _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q->code), _mm256_shuffle_epi8(ordered, even_first));
   q->scale = max / 127;
-  q->code_sum =
-      static_cast<float>(Sum(_mm256_add_epi32(_mm256_add_epi32(code[0], code[1]), _mm256_add_epi32(code[2], code[3]))));
+  q->zero = -kCodeZero * Sum(_mm256_add_epi32(_mm256_add_epi32(code[0], code[1]), _mm256_add_epi32(code[2], code[3])));
 }
 
 }  // namespace

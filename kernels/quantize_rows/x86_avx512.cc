@@ -41,15 +41,16 @@ __m512i Codes(const __m512 (&a)[2], __m512 inverse_a, const __m512 (&b)[2], __m5
   return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(quarters, packed), even_first);
 }
 
-// The sums of the codes of the groups 0, 1 and 2, 3, in order.
-__m128 CodeSums(__m512i codes01, __m512i codes23) {
-  const __m512i one = _mm512_set1_epi8(1);
-  const __m512i s01 = _mm512_dpbusd_epi32(_mm512_setzero_si512(), one, codes01);
-  const __m512i s23 = _mm512_dpbusd_epi32(_mm512_setzero_si512(), one, codes23);
+// QuantizedGroup::zero of the groups 0, 1 and 2, 3, in order.
+__m128i Zeros(__m512i codes01, __m512i codes23) {
+  const __m512i zero = _mm512_set1_epi8(kCodeZero);
+  const __m512i s01 = _mm512_dpbusd_epi32(_mm512_setzero_si512(), zero, codes01);
+  const __m512i s23 = _mm512_dpbusd_epi32(_mm512_setzero_si512(), zero, codes23);
   const __m512i halves = _mm512_add_epi32(_mm512_unpacklo_epi32(s01, s23), _mm512_unpackhi_epi32(s01, s23));
   const __m512i quarters = _mm512_add_epi32(halves, _mm512_shuffle_epi32(halves, _MM_PERM_BADC));
   const __m512i whole = _mm512_add_epi32(quarters, _mm512_shuffle_i32x4(quarters, quarters, 0xb1));
-  return _mm_cvtepi32_ps(_mm_unpacklo_epi32(_mm512_castsi512_si128(whole), _mm512_extracti32x4_epi32(whole, 2)));
+  const __m128i sums = _mm_unpacklo_epi32(_mm512_castsi512_si128(whole), _mm512_extracti32x4_epi32(whole, 2));
+  return _mm_sub_epi32(_mm_setzero_si128(), sums);
 }
 
 void Quantize(const float* x, QuantizedGroup* q) {
@@ -69,15 +70,16 @@ void Quantize(const float* x, QuantizedGroup* q) {
   const auto of_group = [&](int g) { return _mm512_permutexvar_ps(_mm512_set1_epi32(g), inverse); };
   const __m512i codes01 = Codes(x16[0], of_group(0), x16[1], of_group(1));
   const __m512i codes23 = Codes(x16[2], of_group(2), x16[3], of_group(3));
-  alignas(16) float scale[kGroups], code_sum[kGroups];
+  alignas(16) float scale[kGroups];
+  alignas(16) int32_t zero[kGroups];
   _mm_store_ps(scale, _mm_div_ps(max, _mm_set1_ps(127)));
-  _mm_store_ps(code_sum, CodeSums(codes01, codes23));
+  _mm_store_si128(reinterpret_cast<__m128i*>(zero), Zeros(codes01, codes23));
   const __m256i codes[kGroups] = {_mm512_castsi512_si256(codes01), _mm512_extracti64x4_epi64(codes01, 1),
                                   _mm512_castsi512_si256(codes23), _mm512_extracti64x4_epi64(codes23, 1)};
   for (int64_t g = 0; g < kGroups; ++g) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(q[g].code), codes[g]);
     q[g].scale = scale[g];
-    q[g].code_sum = code_sum[g];
+    q[g].zero = zero[g];
   }
 }
 

@@ -56,7 +56,7 @@ TEST_P(QuantizeRowsTest, EveryValueIsWithinHalfAStep) {
         // 2^-15: the scale and its inverse are rounded to fp32, times 127
         EXPECT_LE(std::abs(value - group.scale * code), group.scale * (0.5f + 0x1p-15f)) << "m " << m << " c " << k + c;
       }
-      EXPECT_EQ(group.code_sum, sum);
+      EXPECT_EQ(group.zero, -8 * sum);
       EXPECT_EQ(largest, 127.0f);
     }
   }
@@ -84,14 +84,14 @@ TEST_P(QuantizeRowsTest, HalvesGoToTheEvenCode) {
   EXPECT_EQ(q.scale, 1.0f);
   const std::vector<int> codes = Codes(q);
   EXPECT_EQ(std::vector<int>(codes.begin(), codes.begin() + 6), (std::vector<int>{127, 0, 2, -2, -4, 0}));
-  EXPECT_EQ(q.code_sum, 123.0f);
+  EXPECT_EQ(q.zero, -8 * 123);
 }
 
 TEST_P(QuantizeRowsTest, ZeroAndWhatIsTooSmallBecomeZero) {
   for (const float tiny : {0.0f, -0.0f, 1e-45f, -1e-38f, std::nextafter(kSmallestMagnitude, 0.0f)}) {
     const QuantizedGroup q = One(std::vector<float>(32, tiny));
     EXPECT_EQ(q.scale, 0.0f) << tiny;
-    EXPECT_EQ(q.code_sum, 0.0f) << tiny;
+    EXPECT_EQ(q.zero, 0) << tiny;
     EXPECT_EQ(Codes(q), std::vector<int>(32)) << tiny;
   }
 }
@@ -112,10 +112,10 @@ TEST_P(QuantizeRowsTest, ANonFiniteValueMakesTheScaleOfItsGroupNan) {
       std::vector<QuantizedGroup> q(6);
       kernel()(x.data(), 1, 192, 192, q.data());
       EXPECT_TRUE(std::isnan(q[1].scale)) << bad << " c " << c;
-      EXPECT_EQ(q[1].code_sum, 0.0f);
+      EXPECT_EQ(q[1].zero, 0);
       EXPECT_EQ(Codes(q[1]), std::vector<int>(32));
-      EXPECT_EQ(q[0].code_sum, 32 * 127.0f);
-      EXPECT_EQ(q[2].code_sum, 32 * 127.0f);
+      EXPECT_EQ(q[0].zero, -8 * 32 * 127);
+      EXPECT_EQ(q[2].zero, -8 * 32 * 127);
     }
   }
 }

@@ -89,6 +89,23 @@ class GraphBuilder {
                 {"mask", std::string("causal")}});
   }
 
+  Node& Norm(const std::string& x, const std::string& y) {
+    return Add("", "RMSNormalization", {Value(x, DataType::kFloat32), Floats("ones", std::vector<float>(64, 1.0f))},
+               {y});
+  }
+
+  Node& Binary(const std::string& op, const std::string& x, const std::string& other, const std::string& y) {
+    return Add("", op, {Value(x, DataType::kFloat32), Value(other, DataType::kFloat32)}, {y});
+  }
+
+  // down(gelu(gate(m)) up(m)) of m [rows, 64].
+  void GeGlu(const std::string& m) {
+    for (const char* name : {"gate", "up"}) MatMulNBits(m, name, 128, 64);
+    Add("", "Gelu", {Value("gate", DataType::kFloat32)}, {"g"}, {{"approximate", std::string("tanh")}});
+    Binary("Mul", "g", "up", "gu");
+    MatMulNBits("gu", "down", 64, 128);
+  }
+
   Node& LastRow(const std::string& x, const std::string& y) {
     const int64_t last = -1;
     const auto* bytes = reinterpret_cast<const uint8_t*>(&last);

@@ -11,32 +11,20 @@ namespace {
 
 constexpr char kLayer[] = "n q k v a o h m gate up g gu down r z";  // its values, in the order of nodes
 
-void Norm(GraphBuilder& b, const std::string& x, const std::string& y) {
-  b.Add("", "RMSNormalization", {b.Value(x, DataType::kFloat32), b.Floats("ones", std::vector<float>(64, 1.0f))}, {y});
-}
-
-void Binary(GraphBuilder& b, const std::string& op, const std::string& x, const std::string& other,
-            const std::string& y) {
-  b.Add("", op, {b.Value(x, DataType::kFloat32), b.Value(other, DataType::kFloat32)}, {y});
-}
-
 // A layer on x, the final norm z, its last row and the head.
 GraphBuilder Layer(const Dim& rows = {-1, "sequence"}, const std::string& attention = "FlowQKV") {
   GraphBuilder b;
   b.Value("x", DataType::kFloat32, {{1, ""}, rows, {64, ""}});
-  Norm(b, "x", "n");
+  b.Norm("x", "n");
   b.MatMulNBits("n", "q", 64, 64);
   for (const char* name : {"k", "v"}) b.MatMulNBits("n", name, 32, 64);
   b.Flow(attention, "q", "k", "v", "a", 2, 1, 32);
   b.MatMulNBits("a", "o", 64, 64);
-  Binary(b, "Add", "x", "o", "h");
-  Norm(b, "h", "m");
-  for (const char* name : {"gate", "up"}) b.MatMulNBits("m", name, 128, 64);
-  b.Add("", "Gelu", {b.Value("gate", DataType::kFloat32)}, {"g"}, {{"approximate", std::string("tanh")}});
-  Binary(b, "Mul", "g", "up", "gu");
-  b.MatMulNBits("gu", "down", 64, 128);
-  Binary(b, "Add", "h", "down", "r");
-  Norm(b, "r", "z");
+  b.Binary("Add", "x", "o", "h");
+  b.Norm("h", "m");
+  b.GeGlu("m");
+  b.Binary("Add", "h", "down", "r");
+  b.Norm("r", "z");
   b.LastRow("z", "last");
   b.MatMulNBits("last", "logits", 96, 64);
   return b;

@@ -37,8 +37,8 @@ inline constexpr OptionDoc kOptionDocs[] = {
      "run on the CPU EP"},
     {"accuracy", "exact|fast", "fast",
      "exact: fp32 activations and accumulation; fast: matrix products in int8, of weights whose scales are rounded, a "
-     "prompt's on rotated weights and activations where the processor has AVX-512 VNNI; it moves the perplexity by 0.3 "
-     "% at most (docs/accuracy.md)"},
+     "prompt's on rotated weights and activations where the processor has AVX-512 VNNI; it moved the perplexity by "
+     "0.05 and 0.3 % (docs/accuracy.md)"},
     {"threads", "0..1024", "0", "at most so many of the session's intra-op threads work in a run; 0: all of them"},
     {"placement_report", "path", "",
      "writes one line for each node the EP was shown: where it runs, or why not (tab-separated)"},

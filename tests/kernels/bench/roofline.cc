@@ -83,7 +83,7 @@ uint64_t ReadAll(const uint8_t* begin, const uint8_t* end) {
   using Register [[gnu::vector_size(16), gnu::may_alias]] = uint64_t;
   Register sums[4] = {};  // no more than stay in registers
   for (const uint8_t* p = begin; p + 64 <= end; p += 64) {
-    __builtin_prefetch(p + 8192);  // 2048 reads 10 % less on Zen 5
+    __builtin_prefetch(p + 8192);
     for (int i = 0; i < 4; ++i) sums[i] += reinterpret_cast<const Register*>(p)[i];
   }
   const Register sum = sums[0] + sums[1] + sums[2] + sums[3];

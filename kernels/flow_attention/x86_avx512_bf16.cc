@@ -4,8 +4,8 @@
 //
 //   q panel  [kPassRows / 32][head_dim / 2][32 rows][2]
 //   K panel  [kBlockKeys][head_dim]
-//   scores   [kBlockKeys][kPassRows]
-//   weights  [kBlockKeys / 2][kPassRows][2]
+//   scores   [kPassRows / 32][kBlockKeys][32 rows]
+//   weights  [kPassRows / 16][kBlockKeys / 2][16 rows][2]
 //   V panel  [head_dim / 32][kBlockKeys / 2][32][2]
 #include <cstring>
 #include <limits>
@@ -21,7 +21,7 @@ using avx512::Exp;
 using avx512::Load16;
 
 constexpr int64_t kPassRows = 128;  // rows that share one panel
-constexpr int64_t kBlockKeys = 64;
+constexpr int64_t kBlockKeys = 128;
 constexpr int64_t kTileKeys = 8;
 constexpr int64_t kTileRows = 8;
 
@@ -35,7 +35,6 @@ struct Scratch {
   alignas(64) Pair weights[kBlockKeys / 2 * kPassRows];
   alignas(64) float decay[kPassRows];
   alignas(64) int32_t key_begin[kPassRows], key_end[kPassRows];  // of the block, for each row
-  RowTile row_tiles[kPassRows];
 };
 
 __m512i Round(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
@@ -109,13 +108,48 @@ void ScoreTile(const Pair* q, const Pair* k, int64_t D, float* scores) {
 #pragma GCC unroll 8
   for (int j = 0; j < kTileKeys; ++j) {
 #pragma GCC unroll 2
-    for (int i = 0; i < kVectors; ++i) _mm512_store_ps(scores + j * kPassRows + i * 16, sum[j][i]);
+    for (int i = 0; i < kVectors; ++i) _mm512_store_ps(scores + j * 32 + i * 16, sum[j][i]);
   }
 }
 
-// The weights e^(score - m) of 16 rows with the keys that one of them sees at least, 0 where a row does not see the
+// Pairs of keys [begin, end) that some of a few rows see; of them [whole_begin, whole_end) that all see, both keys.
+struct Pairs {
+  int64_t begin = 0, whole_begin = 0, whole_end = 0, end = 0;
+};
+
+// Both ends of what a row sees grow with the row.
+Pairs SeenPairs(const int32_t* key_begin, const int32_t* key_end, int64_t rows) {
+  const int64_t begin = key_begin[0] / 2, end = (key_end[rows - 1] + 1) / 2;
+  const int64_t whole_begin = std::min<int64_t>((key_begin[rows - 1] + 1) / 2, end);
+  return {begin, whole_begin, std::max<int64_t>(key_end[0] / 2, whole_begin), end};
+}
+
+template <typename Whole, typename Part>
+void ForEachPair(const Pairs& pairs, const Whole& whole, const Part& part) {
+  int64_t pair = pairs.begin;
+  for (; pair < pairs.whole_begin; ++pair) part(pair);
+  for (; pair < pairs.whole_end; ++pair) whole(pair);
+  for (; pair < pairs.end; ++pair) part(pair);
+}
+
+// e^x for x <= 0 with a relative error of 6e-6, a three-hundredth of the rounding to bf16. NaN stays NaN.
+//   x = n ln 2 + r, |r| <= ln 2 / 2;  e^r = 1 + r + r^2 p(r), p minimax of degree 2
+__m512 Weight(__m512 x) {
+  x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);  // returns its second operand for NaN
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)),
+                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e430p-1f), x);
+  __m512 p = _mm512_set1_ps(0x1.5225b40000000p-5f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.571cac0000000p-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.0006b40000000p-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, n);
+}
+
+// The weights e^(score - m) of 16 rows with `pairs`, which one of them sees at least, 0 where a row does not see the
 // key; m and l take the block in.
-void Softmax(const KeyRange& keys, int64_t rows, const float* scores, const int32_t* key_begin, const int32_t* key_end,
+void Softmax(const Pairs& pairs, int64_t rows, const float* scores, const int32_t* key_begin, const int32_t* key_end,
              Pair* weights, float* decay, float* m, float* l) {
   const __m512 minus_infinity = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
   const auto exist = static_cast<__mmask16>(rows >= 16 ? 0xffff : (1 << rows) - 1);
@@ -124,109 +158,114 @@ void Softmax(const KeyRange& keys, int64_t rows, const float* scores, const int3
     const __m512i key = _mm512_set1_epi32(static_cast<int32_t>(j));
     return static_cast<__mmask16>(_mm512_cmple_epi32_mask(begin, key) & _mm512_cmpgt_epi32_mask(end, key));
   };
+  const auto score = [&](int64_t j) { return _mm512_load_ps(scores + j * 32); };
   const __m512 old_m = _mm512_mask_loadu_ps(minus_infinity, exist, m);
-  __m512 max = old_m;
-  for (int64_t j = keys.begin; j < keys.end; ++j)
-    max = _mm512_mask_max_ps(max, visible(j), max, _mm512_load_ps(scores + j * kPassRows));
+  __m512 max[2] = {old_m, old_m};
+  ForEachPair(
+      pairs,
+      [&](int64_t pair) {
+        max[0] = _mm512_max_ps(max[0], score(2 * pair));
+        max[1] = _mm512_max_ps(max[1], score(2 * pair + 1));
+      },
+      [&](int64_t pair) {
+        max[0] = _mm512_mask_max_ps(max[0], visible(2 * pair), max[0], score(2 * pair));
+        max[1] = _mm512_mask_max_ps(max[1], visible(2 * pair + 1), max[1], score(2 * pair + 1));
+      });
+  const __m512 new_m = _mm512_max_ps(max[0], max[1]);
   // With every score at -inf the weights are 0, not e^(-inf + inf).
-  const __m512 base = _mm512_mask_mov_ps(max, _mm512_cmpeq_ps_mask(max, minus_infinity), _mm512_setzero_ps());
-  const auto weight = [&](int64_t j) {
-    return _mm512_maskz_mov_ps(visible(j), Exp(_mm512_sub_ps(_mm512_load_ps(scores + j * kPassRows), base)));
-  };
+  const __m512 base = _mm512_mask_mov_ps(new_m, _mm512_cmpeq_ps_mask(new_m, minus_infinity), _mm512_setzero_ps());
   __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-  for (int64_t pair = keys.begin / 2; 2 * pair < keys.end; ++pair) {
-    const __m512i both = RoundPairs(weight(2 * pair), weight(2 * pair + 1));
-    _mm512_store_si512(weights + pair * kPassRows, both);
+  const auto weight = [&](int64_t j) { return Weight(_mm512_sub_ps(score(j), base)); };
+  const auto add = [&](int64_t pair, __m512 first, __m512 second) {
+    const __m512i both = RoundPairs(first, second);
+    _mm512_store_si512(weights + pair * 16, both);
     sum[0] = _mm512_add_ps(sum[0], _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)));
     sum[1] = _mm512_add_ps(sum[1], _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-65536))));
-  }
+  };
+  ForEachPair(
+      pairs, [&](int64_t pair) { add(pair, weight(2 * pair), weight(2 * pair + 1)); },
+      [&](int64_t pair) {
+        add(pair, _mm512_maskz_mov_ps(visible(2 * pair), weight(2 * pair)),
+            _mm512_maskz_mov_ps(visible(2 * pair + 1), weight(2 * pair + 1)));
+      });
   const __m512 factor = Exp(_mm512_sub_ps(old_m, base));
   _mm512_store_ps(decay, factor);
-  _mm512_mask_storeu_ps(m, exist, max);
+  _mm512_mask_storeu_ps(m, exist, new_m);
   const __m512 old_l = _mm512_maskz_loadu_ps(exist, l);
   _mm512_mask_storeu_ps(l, exist, _mm512_fmadd_ps(old_l, factor, _mm512_add_ps(sum[0], sum[1])));
 }
 
-// y[r][0..32) = y[r][0..32) decay_r + sum over `keys` of weights[j][r] v[j][0..32)
+// y[r][0..32) = y[r][0..32) decay_r + sum over the keys j that row r sees of weights[j][r] v[j][0..32)
 template <int kRows>
-void ValueTile(const Pair* weights, const Pair* v, const KeyRange& keys, const float* decay, float* y, int64_t D) {
+void ValueTile(const Pair* weights, const Pair* v, const int32_t* key_begin, const int32_t* key_end, const float* decay,
+               float* y, int64_t D) {
   __m512 low[kRows], high[kRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) low[r] = high[r] = _mm512_setzero_ps();
+  const auto add = [&](int64_t pair, const auto& seen) {
+    const __m512i v_low = _mm512_load_si512(v + pair * 32), v_high = _mm512_load_si512(v + pair * 32 + 16);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m512i weight = _mm512_set1_epi32(static_cast<int>(weights[pair * 16 + r]));
+      low[r] = AddProducts(low[r], seen(r, v_low), weight);
+      high[r] = AddProducts(high[r], seen(r, v_high), weight);
+    }
+  };
+  ForEachPair(
+      SeenPairs(key_begin, key_end, kRows), [&](int64_t pair) { add(pair, [](int, __m512i both) { return both; }); },
+      [&](int64_t pair) {
+        // A key that a row does not see has no weight, but its value may be NaN.
+        int32_t mask[kRows];
+        for (int r = 0; r < kRows; ++r) {
+          const auto sees = [&](int64_t key) { return key_begin[r] <= key && key < key_end[r]; };
+          mask[r] = (sees(2 * pair) ? 0xffff : 0) | (sees(2 * pair + 1) ? -0x10000 : 0);
+        }
+        add(pair, [&](int r, __m512i both) { return _mm512_and_si512(both, _mm512_set1_epi32(mask[r])); });
+      });
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     const __m512 decay16 = _mm512_set1_ps(decay[r]);
-    low[r] = _mm512_mul_ps(_mm512_loadu_ps(y + r * D), decay16);
-    high[r] = _mm512_mul_ps(_mm512_loadu_ps(y + r * D + 16), decay16);
-  }
-  for (int64_t pair = keys.begin / 2; 2 * pair < keys.end; ++pair) {
-    // A key that these rows do not see has no weight, but its value may be NaN.
-    const __mmask32 first = 2 * pair >= keys.begin ? 0x55555555 : 0, second = 2 * pair + 1 < keys.end ? 0xaaaaaaaa : 0;
-    const __m512i v_low = _mm512_maskz_loadu_epi16(first | second, v + pair * 32);
-    const __m512i v_high = _mm512_maskz_loadu_epi16(first | second, v + pair * 32 + 16);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const __m512i weight = _mm512_set1_epi32(static_cast<int>(weights[pair * kPassRows + r]));
-      low[r] = AddProducts(low[r], v_low, weight);
-      high[r] = AddProducts(high[r], v_high, weight);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    _mm512_storeu_ps(y + r * D, low[r]);
-    _mm512_storeu_ps(y + r * D + 16, high[r]);
+    _mm512_storeu_ps(y + r * D, _mm512_fmadd_ps(_mm512_loadu_ps(y + r * D), decay16, low[r]));
+    _mm512_storeu_ps(y + r * D + 16, _mm512_fmadd_ps(_mm512_loadu_ps(y + r * D + 16), decay16, high[r]));
   }
 }
 
-using ValueTileFn = void (*)(const Pair*, const Pair*, const KeyRange&, const float*, float*, int64_t);
+using ValueTileFn = void (*)(const Pair*, const Pair*, const int32_t*, const int32_t*, const float*, float*, int64_t);
 constexpr ValueTileFn kValueTiles[kTileRows + 1] = {nullptr,      ValueTile<1>, ValueTile<2>,
                                                     ValueTile<3>, ValueTile<4>, ValueTile<5>,
                                                     ValueTile<6>, ValueTile<7>, ValueTile<8>};
-
-// The keys that rows [row, row + rows) of the pass see, all together; neighbours see neighbouring ranges.
-KeyRange SeenBySome(const Scratch& scratch, int64_t row, int64_t rows) {
-  KeyRange seen;
-  for (int64_t r = row; r < row + rows; ++r) {
-    if (scratch.key_begin[r] == scratch.key_end[r]) continue;
-    if (seen.size() == 0) seen.begin = scratch.key_begin[r];
-    seen.end = scratch.key_end[r];
-  }
-  return seen;
-}
 
 template <typename Kv>
 void AttendBlock(const QueryTile& tile, const KvSegment& segment, const KeyRange& block, int64_t row, int64_t row_end,
                  const SoftmaxState& state, Scratch& scratch) {
   const int64_t D = tile.head_dim, keys = block.size(), rows = row_end - row;
-  const int64_t count = CutRows(tile, segment, block, row, row_end, kTileRows, scratch.row_tiles);
-  std::memset(scratch.key_begin, 0, sizeof(scratch.key_begin));
-  std::memset(scratch.key_end, 0, sizeof(scratch.key_end));
-  for (int64_t i = 0; i < count; ++i) {
-    const RowTile& t = scratch.row_tiles[i];
-    for (int64_t r = t.row - row; r < t.row - row + t.rows; ++r) {
-      scratch.key_begin[r] = static_cast<int32_t>(t.keys.begin);
-      scratch.key_end[r] = static_cast<int32_t>(t.keys.end);
-    }
+  for (int64_t r = 0; r < rows; ++r) {
+    const KeyRange seen = VisibleKeys(tile, segment, row + r);
+    scratch.key_begin[r] = static_cast<int32_t>(std::clamp(seen.begin, block.begin, block.end) - block.begin);
+    scratch.key_end[r] = static_cast<int32_t>(std::clamp(seen.end, block.begin, block.end) - block.begin);
   }
+  const auto seen = [&](int64_t r, int64_t most) {
+    return SeenPairs(scratch.key_begin + r, scratch.key_end + r, std::min(most, rows - r));
+  };
 
   FillKeyPanel(static_cast<const Kv*>(segment.k) + block.begin * D, keys, D, scratch.panel);
   for (int64_t r = 0; r < rows; r += 32) {
-    const KeyRange seen = SeenBySome(scratch, r, std::min<int64_t>(32, rows - r));
+    const Pairs pairs = seen(r, 32);
     const auto score = rows - r > 16 ? ScoreTile<2> : ScoreTile<1>;
-    for (int64_t j = seen.begin / kTileKeys * kTileKeys; j < seen.end; j += kTileKeys)
-      score(scratch.q + r * (D / 2), scratch.panel + j * (D / 2), D, scratch.scores + j * kPassRows + r);
+    for (int64_t j = 2 * pairs.begin / kTileKeys * kTileKeys; j < 2 * pairs.end; j += kTileKeys)
+      score(scratch.q + r * (D / 2), scratch.panel + j * (D / 2), D, scratch.scores + r * kBlockKeys + j * 32);
   }
   for (int64_t r = 0; r < rows; r += 16) {
-    const KeyRange seen = SeenBySome(scratch, r, std::min<int64_t>(16, rows - r));
-    if (seen.size() > 0) {
-      Softmax(seen, rows - r, scratch.scores + r, scratch.key_begin + r, scratch.key_end + r, scratch.weights + r,
-              scratch.decay + r, state.m + row + r, state.l + row + r);
-    }
+    Softmax(seen(r, 16), rows - r, scratch.scores + r / 32 * 32 * kBlockKeys + r % 32, scratch.key_begin + r,
+            scratch.key_end + r, scratch.weights + r * (kBlockKeys / 2), scratch.decay + r, state.m + row + r,
+            state.l + row + r);
   }
   FillValuePanel(static_cast<const Kv*>(segment.v) + block.begin * D, keys, D, scratch.panel);
   for (int64_t d = 0; d < D; d += 32) {
-    for (int64_t i = 0; i < count; ++i) {
-      const RowTile& t = scratch.row_tiles[i];
-      kValueTiles[t.rows](scratch.weights + (t.row - row), scratch.panel + d / 32 * (kBlockKeys / 2 * 32), t.keys,
-                          scratch.decay + (t.row - row), state.y + t.row * D + d, D);
+    for (int64_t r = 0; r < rows; r += kTileRows) {
+      kValueTiles[std::min(kTileRows, rows - r)](
+          scratch.weights + r / 16 * 16 * (kBlockKeys / 2) + r % 16, scratch.panel + d / 32 * (kBlockKeys / 2 * 32),
+          scratch.key_begin + r, scratch.key_end + r, scratch.decay + r, state.y + (row + r) * D + d, D);
     }
   }
 }

@@ -170,8 +170,9 @@ void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cach
   };
 
   threads.For(tiles * Hkv * splits, [&](int64_t unit) {
-    // Late tiles see more keys: they come first, so that the threads end together.
-    const int64_t split = unit % splits, t = tiles - 1 - unit / splits % tiles, h = unit / splits / tiles;
+    // Late tiles see more keys: the last, the first, the last but one, so that any share of them is as long as another.
+    const int64_t split = unit % splits, i = unit / splits % tiles, h = unit / splits / tiles;
+    const int64_t t = i % 2 == 0 ? tiles - 1 - i / 2 : i / 2;
     const kernels::QueryTile tile = tile_of(h, t);
     const kernels::SoftmaxState state = state_of((h * tiles + t) * splits + split);
     kernels::ResetSoftmax(state, tile.rows, D);

@@ -134,13 +134,14 @@ std::pair<int64_t, int64_t> AttentionWork(const FlowAttention& f, const Cache& c
           4 * pairs * f.num_heads * f.head_dim};
 }
 
-// The queries, q_tiles [kv_heads, queries, group, head_dim], over the past and all new keys; theirs are the last
-// positions.
-void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cache, const float* q_tiles,
-            const uint8_t* new_k, const uint8_t* new_v, float* y, Threads& threads, Scratch& scratch,
+// The queries over the past and all new keys; theirs are the last positions.
+void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cache, const float* q, const uint8_t* new_k,
+            const uint8_t* new_v, float* y, const RopeTable& rope, Threads& threads, AttentionScratch& scratch,
             LaunchTimes* times) {
+  static const auto norm_rope = kernels::SelectQkNormRope();
   const auto accumulate = call.fast ? kernels::SelectFlowAccumulateFast() : kernels::SelectFlowAccumulate();
-  const int64_t queries = call.queries, D = f.head_dim, Hkv = f.kv_num_heads, group = f.num_heads / Hkv;
+  const int64_t queries = call.queries, unasked = call.rows - queries;
+  const int64_t D = f.head_dim, Hkv = f.kv_num_heads, group = f.num_heads / Hkv;
   const int64_t tiles = (queries + kTilePositions - 1) / kTilePositions;
   const int64_t end_position = cache.past_len + call.rows, first_query = end_position - queries;
   const auto kv_type = f.kv_type == DataType::kFloat16 ? kernels::KvType::kFloat16 : kernels::KvType::kFloat32;
@@ -154,10 +155,19 @@ void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cach
       std::clamp<int64_t>(std::min(keys / kMinSplitKeys, kTargetUnits / (tiles * Hkv)), 1, kTargetUnits);
   const int64_t tile_rows = std::min(kTilePositions, queries) * group;
   const int64_t state_floats = tile_rows * (D + 2);
-  float* states = scratch.Reserve<float>(tiles * Hkv * splits * state_floats);
+  float* states = scratch.state.Reserve<float>(tiles * Hkv * splits * state_floats);
   const auto state_of = [&](int64_t unit) {
     float* base = states + unit * state_floats;
     return kernels::SoftmaxState{base, base + tile_rows, base + 2 * tile_rows};
+  };
+  float* q_tiles = scratch.q.Reserve<float>(queries * f.num_heads * D);  // [Hkv, queries, group, D]
+  const auto norm_and_rotate = [&](int64_t h, int64_t t) {
+    for (int64_t i = t * kTilePositions; i < std::min(queries, (t + 1) * kTilePositions); ++i) {
+      const int64_t angle = (unasked + i) * D / 2;
+      for (int64_t g = 0; g < group; ++g)
+        norm_rope(q + (i * f.num_heads + h * group + g) * D, f.q_norm.data(), f.eps, rope.cos + angle, rope.sin + angle,
+                  f.scale, D, q_tiles + ((h * queries + i) * group + g) * D);
+    }
   };
   const auto tile_of = [&](int64_t h, int64_t t) {
     const int64_t first = t * kTilePositions, count = std::min(kTilePositions, queries - first);
@@ -169,10 +179,12 @@ void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cach
                            y + (t * kTilePositions * f.num_heads + h * group) * D);
   };
 
+  if (splits > 1) threads.For(tiles * Hkv, [&](int64_t unit) { norm_and_rotate(unit / tiles, unit % tiles); });
   threads.For(tiles * Hkv * splits, [&](int64_t unit) {
     // Late tiles see more keys: the last, the first, the last but one, so that any share of them is as long as another.
     const int64_t split = unit % splits, i = unit / splits % tiles, h = unit / splits / tiles;
     const int64_t t = i % 2 == 0 ? tiles - 1 - i / 2 : i / 2;
+    if (splits == 1) norm_and_rotate(h, t);  // they are still in the thread's cache when they are read
     const kernels::QueryTile tile = tile_of(h, t);
     const kernels::SoftmaxState state = state_of((h * tiles + t) * splits + split);
     kernels::ResetSoftmax(state, tile.rows, D);
@@ -229,13 +241,11 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
   static const auto kv_store = kernels::SelectKvStore();
 
   const Cache cache = OpenCache(f, call, tensors);
-  const int64_t rows = call.rows, unasked = rows - call.queries, D = f.head_dim, Hkv = f.kv_num_heads,
-                group = f.num_heads / Hkv;
+  const int64_t rows = call.rows, D = f.head_dim, Hkv = f.kv_num_heads;
   const auto kv_type = f.kv_type == DataType::kFloat16 ? kernels::KvType::kFloat16 : kernels::KvType::kFloat32;
   const int64_t row_bytes = D * static_cast<int64_t>(cache.element);
 
-  // New rows: q [Hkv, queries, group, D] fp32; k, v [Hkv, rows, D] as the cache stores them.
-  float* q_tiles = scratch.q.Reserve<float>(call.queries * f.num_heads * D);
+  // New rows [Hkv, rows, D] as the cache stores them.
   uint8_t* new_k = scratch.k.Reserve<uint8_t>(rows * Hkv * row_bytes);
   uint8_t* new_v = scratch.v.Reserve<uint8_t>(rows * Hkv * row_bytes);
   const int64_t tiles = (rows + kTilePositions - 1) / kTilePositions;
@@ -244,9 +254,6 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
     for (int64_t i = tile * kTilePositions; i < std::min(rows, (tile + 1) * kTilePositions); ++i) {
       const float* cos = rope.cos + i * D / 2;
       const float* sin = rope.sin + i * D / 2;
-      for (int64_t h = 0, asked = i - unasked; asked >= 0 && h < f.num_heads; ++h)
-        norm_rope(q + (asked * f.num_heads + h) * D, f.q_norm.data(), f.eps, cos, sin, f.scale, D,
-                  q_tiles + (((h / group) * call.queries + asked) * group + h % group) * D);
       for (int64_t h = 0; h < Hkv; ++h) {
         norm_rope(k + (i * Hkv + h) * D, f.k_norm.data(), f.eps, cos, sin, 1.0f, D, rotated);
         kv_store(rotated, D, kv_type, new_k + (h * rows + i) * row_bytes);
@@ -257,7 +264,7 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
 
   if (times) times->Done("norm, rotation, store");
 
-  if (call.queries > 0) Attend(f, call, cache, q_tiles, new_k, new_v, y, threads, scratch.state, times);
+  if (call.queries > 0) Attend(f, call, cache, q, new_k, new_v, y, rope, threads, scratch, times);
   WritePresent(f, cache, f.present_k_output, cache.past_k, new_k, rows, tensors);
   WritePresent(f, cache, f.present_v_output, cache.past_v, new_v, rows, tensors);
   if (times) times->Done("present");

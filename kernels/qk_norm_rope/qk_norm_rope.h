@@ -1,5 +1,5 @@
-// One head's row of q or k before attention: RMSNorm over head_dim (weight holds 1 + w), then RoPE (half-split, NeoX),
-// then a scale. y[i] = n[i] cos[i] - n[i + D/2] sin[i];  y[i + D/2] = n[i + D/2] cos[i] + n[i] sin[i];  i < D/2.
+// Heads of q or k of one position before attention: RMSNorm over head_dim (weight holds 1 + w), then RoPE (half-split,
+// NeoX), then a scale. y[i] = n[i] cos[i] - n[i + D/2] sin[i];  y[i + D/2] = n[i + D/2] cos[i] + n[i] sin[i];  i < D/2.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,9 @@ namespace ryzen_npu_gemma::kernels {
 void RopeInvFreq(float theta, float factor, int64_t head_dim, float* inv_freq);
 void RopeAngles(const float* inv_freq, int64_t head_dim, int64_t position, float* cos, float* sin);
 
-// x, y [head_dim] fp32; y may be x.
+// x, y [heads, head_dim] fp32; y may be x.
 using QkNormRopeFn = void (*)(const float* x, const float* weight, float eps, const float* cos, const float* sin,
-                              float scale, int64_t head_dim, float* y);
+                              float scale, int64_t heads, int64_t head_dim, float* y);
 QkNormRopeFn SelectQkNormRope();
 
 #define KERNEL(required, name) std::remove_pointer_t<QkNormRopeFn> name;

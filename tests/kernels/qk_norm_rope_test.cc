@@ -67,9 +67,10 @@ TEST_P(QkNormRopeTest, ErrorIsWithinTwiceThatOfIdealFp32) {
       const float* x = values.data() + 1;  // not aligned
       const float scale = 0.0625f;
       Guarded<float> y(D, 1);
-      kernel()(x, weight.data(), kEps, angles.cos.data(), angles.sin.data(), scale, head_dim, y.data());
+      kernel()(x, weight.data(), kEps, angles.cos.data(), angles.sin.data(), scale, 1, head_dim, y.data());
       std::vector<float> ideal(D);
-      QkNormRopeReference(x, weight.data(), kEps, angles.cos.data(), angles.sin.data(), scale, head_dim, ideal.data());
+      QkNormRopeReference(x, weight.data(), kEps, angles.cos.data(), angles.sin.data(), scale, 1, head_dim,
+                          ideal.data());
       double sum = 0;
       for (std::size_t i = 0; i < D; ++i) sum += static_cast<double>(x[i]) * x[i];
       const double norm = 1 / std::sqrt(sum / static_cast<double>(D) + kEps);
@@ -93,9 +94,28 @@ TEST_P(QkNormRopeTest, InPlaceGivesTheSameBits) {
   std::vector<float> x = RandomFloats(256, 3);
   const std::vector<float> weight = RandomFloats(256, 4);
   std::vector<float> y(256);
-  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, 256, y.data());
-  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, 256, x.data());
+  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, 1, 256, y.data());
+  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, 1, 256, x.data());
   EXPECT_TRUE(SameBits(x, y));
+}
+
+TEST_P(QkNormRopeTest, AHeadHasTheSameBitsAloneAndAmongOthers) {
+  for (const std::size_t heads : {0, 1, 2, 8, 9, 17}) {
+    for (const std::size_t head_dim : {20, 64}) {
+      const Angles angles(static_cast<int64_t>(head_dim), 9);
+      const std::vector<float> x = RandomFloats(heads * head_dim, 6), weight = RandomFloats(head_dim, 7);
+      Guarded<float> y(heads * head_dim, 1);
+      const auto run = [&](const float* from, std::size_t count, float* to) {
+        kernel()(from, weight.data(), kEps, angles.cos.data(), angles.sin.data(), 0.5f, static_cast<int64_t>(count),
+                 static_cast<int64_t>(head_dim), to);
+      };
+      run(x.data(), heads, y.data());
+      std::vector<float> alone(x.size());
+      for (std::size_t h = 0; h < heads; ++h) run(x.data() + h * head_dim, 1, alone.data() + h * head_dim);
+      EXPECT_TRUE(SameBits(y.values(), alone)) << heads << " heads of " << head_dim;
+      EXPECT_TRUE(y.Intact());
+    }
+  }
 }
 
 TEST_P(QkNormRopeTest, NanReachesTheWholeHead) {
@@ -103,9 +123,21 @@ TEST_P(QkNormRopeTest, NanReachesTheWholeHead) {
   std::vector<float> x = RandomFloats(64, 5);
   x[40] = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> weight(64, 1.0f);
-  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, 64, x.data());
+  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, 1, 64, x.data());
   for (const float value : x) EXPECT_TRUE(std::isnan(value));
 }
+
+#ifdef __x86_64__
+TEST(QkNormRopeAvx512Test, HasTheBitsOfAvx2) {
+  if (!KernelRow<QkNormRopeFn>{"", kAvx512Vnni, nullptr}.supported()) GTEST_SKIP() << "this CPU lacks AVX-512 VNNI";
+  const Angles angles(256, 31);
+  const std::vector<float> x = RandomFloats(4 * 256, 8), weight = RandomFloats(256, 9);
+  std::vector<float> y(x.size()), expected(x.size());
+  for (const auto& [kernel, to] : {std::pair{&QkNormRopeAvx512, &y}, {&QkNormRopeAvx2, &expected}})
+    kernel(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 0.0625f, 4, 256, to->data());
+  EXPECT_TRUE(SameBits(y, expected));
+}
+#endif
 
 INSTANTIATE_TEST_SUITE_P(Rows, QkNormRopeTest, testing::ValuesIn(kRows), RowName<QkNormRopeFn>);
 

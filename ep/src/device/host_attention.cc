@@ -164,9 +164,8 @@ void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cach
   const auto norm_and_rotate = [&](int64_t h, int64_t t) {
     for (int64_t i = t * kTilePositions; i < std::min(queries, (t + 1) * kTilePositions); ++i) {
       const int64_t angle = (unasked + i) * D / 2;
-      for (int64_t g = 0; g < group; ++g)
-        norm_rope(q + (i * f.num_heads + h * group + g) * D, f.q_norm.data(), f.eps, rope.cos + angle, rope.sin + angle,
-                  f.scale, D, q_tiles + ((h * queries + i) * group + g) * D);
+      norm_rope(q + (i * f.num_heads + h * group) * D, f.q_norm.data(), f.eps, rope.cos + angle, rope.sin + angle,
+                f.scale, group, D, q_tiles + (h * queries + i) * group * D);
     }
   };
   const auto tile_of = [&](int64_t h, int64_t t) {
@@ -255,7 +254,7 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
       const float* cos = rope.cos + i * D / 2;
       const float* sin = rope.sin + i * D / 2;
       for (int64_t h = 0; h < Hkv; ++h) {
-        norm_rope(k + (i * Hkv + h) * D, f.k_norm.data(), f.eps, cos, sin, 1.0f, D, rotated);
+        norm_rope(k + (i * Hkv + h) * D, f.k_norm.data(), f.eps, cos, sin, 1.0f, 1, D, rotated);
         kv_store(rotated, D, kv_type, new_k + (h * rows + i) * row_bytes);
         kv_store(v + (i * Hkv + h) * D, D, kv_type, new_v + (h * rows + i) * row_bytes);
       }

@@ -142,10 +142,7 @@ struct RowOperands {
   void Run(QuantizeRotatedRowsFn fn) { fn(x.data(), rows, width, width, spans.data(), rows); }
   void Run(KvStoreFn fn) { fn(x.data(), rows * width, KvType::kFloat16, halves.data()); }
   void Run(QkNormRopeFn fn) {
-    for (int64_t i = 0; i < rows; ++i) {
-      fn(&x[static_cast<std::size_t>(i * width)], weight.data(), 1e-6f, cos.data(), sin.data(), 0.0625f, width,
-         &y[static_cast<std::size_t>(i * width)]);
-    }
+    fn(x.data(), weight.data(), 1e-6f, cos.data(), sin.data(), 0.0625f, rows, width, y.data());
   }
 
   int64_t rows, width;

@@ -79,9 +79,16 @@ Cache OpenCache(const FlowAttention& f, const AttentionCall& call, RunTensors& t
   return cache;
 }
 
+// Keys and values of the call's new rows, as the cache stores them: k, v [kv_heads, stride rows, head_dim].
+struct NewRows {
+  uint8_t* k = nullptr;
+  uint8_t* v = nullptr;
+  int64_t stride = 0;
+};
+
 // Past and new keys of one KV head as runs of consecutive positions: at most two in a ring, then the new ones.
-std::vector<kernels::KvSegment> Segments(const FlowAttention& f, const Cache& cache, int64_t head, const uint8_t* new_k,
-                                         const uint8_t* new_v, int64_t rows) {
+std::vector<kernels::KvSegment> Segments(const FlowAttention& f, const Cache& cache, int64_t head, const NewRows& fresh,
+                                         int64_t rows) {
   const int64_t row_bytes = f.head_dim * static_cast<int64_t>(cache.element);
   const auto* past_k = cache.past_k.as<uint8_t>() + head * cache.P * row_bytes;
   const auto* past_v = cache.past_v.as<uint8_t>() + head * cache.P * row_bytes;
@@ -92,20 +99,20 @@ std::vector<kernels::KvSegment> Segments(const FlowAttention& f, const Cache& ca
     segments.push_back({past_k + slot * row_bytes, past_v + slot * row_bytes, position, run});
     position += run;
   }
-  segments.push_back({new_k + head * rows * row_bytes, new_v + head * rows * row_bytes, cache.past_len, rows});
+  const int64_t first = head * fresh.stride * row_bytes;
+  segments.push_back({fresh.k + first, fresh.v + first, cache.past_len, rows});
   return segments;
 }
 
-// present = past with the new rows in their slots.
-void WritePresent(const FlowAttention& f, const Cache& cache, int output, const TensorView& past, const uint8_t* fresh,
-                  int64_t rows, RunTensors& tensors) {
-  if (output < 0) return;
+// The present, which holds the past; null when nobody asks for it.
+uint8_t* OpenPresent(const FlowAttention& f, const Cache& cache, int output, const TensorView& past,
+                     RunTensors& tensors) {
+  if (output < 0) return nullptr;
   const int64_t row_bytes = f.head_dim * static_cast<int64_t>(cache.element);
-  const int64_t capacity = cache.capacity;
   auto* present = static_cast<uint8_t*>(tensors.Output(output, PresentShape(f, cache)));
   const auto* past_begin = past.as<uint8_t>();
   const int64_t past_bytes = f.kv_num_heads * cache.P * row_bytes,
-                present_bytes = f.kv_num_heads * capacity * row_bytes;
+                present_bytes = f.kv_num_heads * cache.capacity * row_bytes;
   const bool overlap =
       std::less<>()(present, past_begin + past_bytes) && std::less<>()(past_begin, present + present_bytes);
   if (overlap && past_bytes > 0 && !(cache.shared && present == past_begin))
@@ -114,14 +121,20 @@ void WritePresent(const FlowAttention& f, const Cache& cache, int output, const 
         Where(f) +
             "past and present overlap in memory; a growing cache needs a buffer of its own for present, a shared one "
             "the very same buffer for both");
-  for (int64_t h = 0; h < f.kv_num_heads; ++h) {
-    uint8_t* to = present + h * capacity * row_bytes;
-    const uint8_t* from = past.as<uint8_t>() + h * cache.P * row_bytes;
-    if (to != from && cache.P) std::memcpy(to, from, static_cast<std::size_t>(cache.P * row_bytes));
-    for (int64_t i = std::max<int64_t>(0, rows - capacity); i < rows; ++i)
-      std::memcpy(to + (cache.past_len + i) % capacity * row_bytes, fresh + (h * rows + i) * row_bytes,
-                  static_cast<std::size_t>(row_bytes));
-  }
+  for (int64_t h = 0; present != past_begin && cache.P > 0 && h < f.kv_num_heads; ++h)
+    std::memcpy(present + h * cache.capacity * row_bytes, past_begin + h * cache.P * row_bytes,
+                static_cast<std::size_t>(cache.P * row_bytes));
+  return present;
+}
+
+// Copies the new rows [kv_heads, rows, head_dim] to their slots.
+void WritePresent(const FlowAttention& f, const Cache& cache, const uint8_t* fresh, int64_t rows, uint8_t* present) {
+  if (!present) return;
+  const int64_t row_bytes = f.head_dim * static_cast<int64_t>(cache.element);
+  for (int64_t h = 0; h < f.kv_num_heads; ++h)
+    for (int64_t i = std::max<int64_t>(0, rows - cache.capacity); i < rows; ++i)
+      std::memcpy(present + (h * cache.capacity + (cache.past_len + i) % cache.capacity) * row_bytes,
+                  fresh + (h * rows + i) * row_bytes, static_cast<std::size_t>(row_bytes));
 }
 
 // Bytes of keys and values that are seen, and what scores and weighted sums cost.
@@ -135,9 +148,8 @@ std::pair<int64_t, int64_t> AttentionWork(const FlowAttention& f, const Cache& c
 }
 
 // The queries over the past and all new keys; theirs are the last positions.
-void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cache, const float* q, const uint8_t* new_k,
-            const uint8_t* new_v, float* y, const RopeTable& rope, Threads& threads, AttentionScratch& scratch,
-            LaunchTimes* times) {
+void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cache, const float* q, const NewRows& fresh,
+            float* y, const RopeTable& rope, Threads& threads, AttentionScratch& scratch, LaunchTimes* times) {
   static const auto norm_rope = kernels::SelectQkNormRope();
   const auto accumulate = call.fast ? kernels::SelectFlowAccumulateFast() : kernels::SelectFlowAccumulate();
   const int64_t queries = call.queries, unasked = call.rows - queries;
@@ -148,7 +160,7 @@ void Attend(const FlowAttention& f, const AttentionCall& call, const Cache& cach
   const int64_t row_bytes = D * static_cast<int64_t>(cache.element);
 
   std::vector<std::vector<kernels::KvSegment>> segments;
-  for (int64_t h = 0; h < Hkv; ++h) segments.push_back(Segments(f, cache, h, new_k, new_v, call.rows));
+  for (int64_t h = 0; h < Hkv; ++h) segments.push_back(Segments(f, cache, h, fresh, call.rows));
 
   const int64_t keys = f.window ? std::min(end_position, f.window + kTilePositions) : end_position;
   const int64_t splits =
@@ -244,9 +256,16 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
   const auto kv_type = f.kv_type == DataType::kFloat16 ? kernels::KvType::kFloat16 : kernels::KvType::kFloat32;
   const int64_t row_bytes = D * static_cast<int64_t>(cache.element);
 
-  // New rows [Hkv, rows, D] as the cache stores them.
-  uint8_t* new_k = scratch.k.Reserve<uint8_t>(rows * Hkv * row_bytes);
-  uint8_t* new_v = scratch.v.Reserve<uint8_t>(rows * Hkv * row_bytes);
+  uint8_t* present_k = OpenPresent(f, cache, f.present_k_output, cache.past_k, tensors);
+  uint8_t* present_v = OpenPresent(f, cache, f.present_v_output, cache.past_v, tensors);
+  if (times) times->Done("present");
+
+  // New rows go where they belong at once, unless queries are to see what a ring still holds there.
+  const bool at_once = present_k && present_v && cache.past_len + rows <= cache.capacity;
+  const int64_t first = cache.past_len * row_bytes;
+  const NewRows fresh = at_once ? NewRows{present_k + first, present_v + first, cache.capacity}
+                                : NewRows{scratch.k.Reserve<uint8_t>(rows * Hkv * row_bytes),
+                                          scratch.v.Reserve<uint8_t>(rows * Hkv * row_bytes), rows};
   const int64_t tiles = (rows + kTilePositions - 1) / kTilePositions;
   threads.For(tiles, [&](int64_t tile) {
     alignas(64) float rotated[kernels::kMaxHeadDim];
@@ -255,17 +274,18 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
       const float* sin = rope.sin + i * D / 2;
       for (int64_t h = 0; h < Hkv; ++h) {
         norm_rope(k + (i * Hkv + h) * D, f.k_norm.data(), f.eps, cos, sin, 1.0f, 1, D, rotated);
-        kv_store(rotated, D, kv_type, new_k + (h * rows + i) * row_bytes);
-        kv_store(v + (i * Hkv + h) * D, D, kv_type, new_v + (h * rows + i) * row_bytes);
+        kv_store(rotated, D, kv_type, fresh.k + (h * fresh.stride + i) * row_bytes);
+        kv_store(v + (i * Hkv + h) * D, D, kv_type, fresh.v + (h * fresh.stride + i) * row_bytes);
       }
     }
   });
 
   if (times) times->Done("norm, rotation, store");
 
-  if (call.queries > 0) Attend(f, call, cache, q, new_k, new_v, y, rope, threads, scratch, times);
-  WritePresent(f, cache, f.present_k_output, cache.past_k, new_k, rows, tensors);
-  WritePresent(f, cache, f.present_v_output, cache.past_v, new_v, rows, tensors);
+  if (call.queries > 0) Attend(f, call, cache, q, fresh, y, rope, threads, scratch, times);
+  if (at_once) return;
+  WritePresent(f, cache, fresh.k, rows, present_k);
+  WritePresent(f, cache, fresh.v, rows, present_v);
   if (times) times->Done("present");
 }
 

@@ -7,7 +7,7 @@
 //   scores   [kPassRows / 32][kBlockKeys][32 rows]
 //   weights  [kPassRows / 16][kBlockKeys / 2][16 rows][2]
 //   V panel  [head_dim / 32][kBlockKeys / 2][32][2]
-#include <cstring>
+#include <algorithm>
 #include <limits>
 
 #include "kernels/flow_attention/x86_avx512.h"

@@ -15,14 +15,29 @@ namespace {
 constexpr int64_t kTileRows = 6;
 constexpr int64_t kTileStrips = 2;
 constexpr int64_t kBlockRows = 512;
-constexpr int64_t kBlockSpans = 9;  // with kBlockRows 610 KB of activations, in L2
-constexpr int64_t kPanelSpans = 5;  // 22 KB of weights, in L1
+constexpr int64_t kPanelSpans = 9;  // 39 KB of weights, in L1; with kBlockRows 610 KB of activations, in L2
 constexpr int kUnrolledWords = 8;   // in one, GCC copies every sum in every round
 
 using Panel = RotatedStrip[kPanelSpans][kTileStrips];
 
 using avx512::BroadcastCodes;
 using avx512::Columns;
+
+// Spans [p, p + spans) of `strips` strips.
+void RotatePanel(const uint8_t* packed, int64_t strip_bytes, int64_t strips, int64_t p, int64_t spans, Panel& panel) {
+  avx512::SpanRotation rotations[2];
+  RotatedStrip* previous = nullptr;
+  int current = 0;
+  for (int64_t s = 0; s < strips; ++s) {
+    const avx512::RoundedStrip4 strip(packed + s * strip_bytes);
+    for (int64_t i = 0; i < spans; ++i, current ^= 1) {
+      rotations[current].Rotate(strip, p + i);
+      if (previous) rotations[current ^ 1].Round(*previous);
+      previous = &panel[i][s];
+    }
+  }
+  rotations[current ^ 1].Round(*previous);
+}
 
 // y (+)= a w for kRows rows.
 //   a [spans, kRows], spans `lda` rows apart;  y: the columns of `exist` exist
@@ -112,27 +127,21 @@ void MatMulRotatedInt8Avx512Vnni(const NBitsShape& shape, const RotatedSpan* a, 
   const int64_t all = shape.K / kSpanColumns;
   for (int64_t m0 = 0, block_rows; m0 < M; m0 += block_rows) {
     block_rows = NextPart(M - m0, kBlockRows);
-    for (int64_t p0 = 0, block_spans; p0 < all; p0 += block_spans) {
-      block_spans = NextPart(all - p0, kBlockSpans);
-      for (int64_t strip = strip_begin; strip < strip_end; strip += kTileStrips) {
-        const int64_t strips = std::min(kTileStrips, strip_end - strip);
-        const int64_t n = strip * kStripRows;
-        const __mmask16 exist[kTileStrips] = {Columns(shape.N - n),
-                                              strips == 2 ? Columns(shape.N - n - kStripRows) : __mmask16{0}};
-        for (int64_t p = p0, spans; p < p0 + block_spans; p += spans) {
-          spans = NextPart(p0 + block_spans - p, kPanelSpans);
-          for (int64_t s = 0; s < strips; ++s) {
-            const avx512::RoundedStrip4 w(packed + (strip + s) * shape.strip_bytes());
-            for (int64_t i = 0; i < spans; ++i) avx512::RotateStrip(w, p + i, panel[i][s]);
-          }
-          const bool more = p + spans < p0 + block_spans;
-          PanelFetch next(packed, shape, more ? strip : strip + kTileStrips, more ? p + spans : p0, spans,
-                          (block_rows + kTileRows - 1) / kTileRows);
-          for (int64_t m = m0, rows; m < m0 + block_rows; m += rows) {
-            next.FetchSome();
-            rows = NextPart(m0 + block_rows - m, kTileRows);
-            kTiles[rows](a + p * M + m, M, panel, spans, p > 0, exist, y + m * ldy + n, ldy);
-          }
+    for (int64_t strip = strip_begin; strip < strip_end; strip += kTileStrips) {
+      const int64_t strips = std::min(kTileStrips, strip_end - strip);
+      const int64_t n = strip * kStripRows;
+      const __mmask16 exist[kTileStrips] = {Columns(shape.N - n),
+                                            strips == 2 ? Columns(shape.N - n - kStripRows) : __mmask16{0}};
+      for (int64_t p = 0, spans; p < all; p += spans) {
+        spans = NextPart(all - p, kPanelSpans);
+        RotatePanel(packed + strip * shape.strip_bytes(), shape.strip_bytes(), strips, p, spans, panel);
+        const bool more = p + spans < all;
+        PanelFetch next(packed, shape, more ? strip : strip + kTileStrips, more ? p + spans : 0, spans,
+                        (block_rows + kTileRows - 1) / kTileRows);
+        for (int64_t m = m0, rows; m < m0 + block_rows; m += rows) {
+          next.FetchSome();
+          rows = NextPart(m0 + block_rows - m, kTileRows);
+          kTiles[rows](a + p * M + m, M, panel, spans, p > 0, exist, y + m * ldy + n, ldy);
         }
       }
     }

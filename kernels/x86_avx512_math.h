@@ -14,6 +14,15 @@ inline __m512 Load16(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
+// The largest of the 16 numbers of each vector, in order.
+inline __m128i Largest4(__m512i a, __m512i b, __m512i c, __m512i d) {
+  const __m512i ab = _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const __m512i cd = _mm512_max_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  const __m512i all = _mm512_max_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  const __m256i half = _mm256_max_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+  return _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
 // e^x, by the polynomial of x86_avx2_math.h. Below -104 it is 0, above 88.8 infinity, NaN stays NaN.
 inline __m512 Exp(__m512 x) {
   // min and max return their second operand for NaN.

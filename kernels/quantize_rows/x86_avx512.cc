@@ -20,11 +20,7 @@ __m128 Largest(const __m512 (&x)[kGroups][2]) {
     m[g] = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(x[g][0]), magnitude),
                             _mm512_and_si512(_mm512_castps_si512(x[g][1]), magnitude));
   }
-  const __m512i m01 = _mm512_max_epi32(_mm512_unpacklo_epi32(m[0], m[1]), _mm512_unpackhi_epi32(m[0], m[1]));
-  const __m512i m23 = _mm512_max_epi32(_mm512_unpacklo_epi32(m[2], m[3]), _mm512_unpackhi_epi32(m[2], m[3]));
-  const __m512i all = _mm512_max_epi32(_mm512_unpacklo_epi64(m01, m23), _mm512_unpackhi_epi64(m01, m23));
-  const __m256i half = _mm256_max_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
-  return _mm_castsi128_ps(_mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
+  return _mm_castsi128_ps(avx512::Largest4(m[0], m[1], m[2], m[3]));
 }
 
 // The 32 codes of a, then of b, each as QuantizedGroup holds them.

@@ -1,29 +1,46 @@
-// As x86_avx2.cc; the last elements are a masked step.
+// As x86_avx2.cc, with a power of 2 that takes fewer instructions than Exp does and serves this sum alone: its error,
+// 1.1e-7, is a quarter of that in the result at most. The last elements are a masked step.
+#include <immintrin.h>
+
 #include "kernels/gelu_mul/gelu_mul.h"
-#include "kernels/x86_avx512_math.h"
 
 namespace ryzen_npu_gemma::kernels {
 
 namespace {
 
-__m512 Gelu(__m512 x) {
-  const __m512 minus_2_sqrt_2_over_pi = _mm512_set1_ps(-2 * 0.797884560802865f);
+// 1 + 2^t: 1 from t = -127 down, infinity from 128 up.  2^t = 2^n 2^r, |r| <= 1/2, 2^r by a minimax polynomial
+__m512 OneAndPowerOf2(__m512 t) {
   const __m512 one = _mm512_set1_ps(1.0f);
-  const __m512 factor = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.044715f), one);
-  const __m512 minus_2u = _mm512_mul_ps(_mm512_mul_ps(x, factor), minus_2_sqrt_2_over_pi);
-  return _mm512_div_ps(x, _mm512_add_ps(one, avx512::Exp(minus_2u)));
+  // Added, it leaves n + 127 in the lowest bits.
+  const __m512 integer = _mm512_set1_ps(0x1.8p23f + 127);
+  // min and max return their second operand for NaN.
+  t = _mm512_max_ps(_mm512_set1_ps(-127.0f), _mm512_min_ps(_mm512_set1_ps(128.0f), t));
+  const __m512 n = _mm512_add_ps(t, integer);
+  const __m512 r = _mm512_sub_ps(t, _mm512_sub_ps(n, integer));
+  __m512 p = _mm512_set1_ps(0x1.5bba14p-10f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.3cea88p-7f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b752p-5f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebf9bcp-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e42ap-1f));
+  p = _mm512_fmadd_ps(p, r, one);
+  return _mm512_fmadd_ps(p, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(n), 23)), one);
+}
+
+__m512 GeluMul(__m512 x, __m512 up) {
+  constexpr float kFactor = static_cast<float>(-2 * 0.7978845608028654 * 1.4426950408889634);  // sqrt(2/pi), log2(e)
+  const __m512 factor =
+      _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.044715f * kFactor), _mm512_set1_ps(kFactor));
+  return _mm512_mul_ps(_mm512_div_ps(x, OneAndPowerOf2(_mm512_mul_ps(x, factor))), up);
 }
 
 }  // namespace
 
 void GeluMulAvx512(const float* gate, const float* up, int64_t n, float* y) {
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    _mm512_storeu_ps(y + i, _mm512_mul_ps(Gelu(_mm512_loadu_ps(gate + i)), _mm512_loadu_ps(up + i)));
-  }
+  for (; i + 16 <= n; i += 16) _mm512_storeu_ps(y + i, GeluMul(_mm512_loadu_ps(gate + i), _mm512_loadu_ps(up + i)));
   const auto rest = static_cast<__mmask16>((1u << (n - i)) - 1);
-  const __m512 gelu = Gelu(_mm512_maskz_loadu_ps(rest, gate + i));
-  _mm512_mask_storeu_ps(y + i, rest, _mm512_mul_ps(gelu, _mm512_maskz_loadu_ps(rest, up + i)));
+  const __m512 last = GeluMul(_mm512_maskz_loadu_ps(rest, gate + i), _mm512_maskz_loadu_ps(rest, up + i));
+  _mm512_mask_storeu_ps(y + i, rest, last);
 }
 
 }  // namespace ryzen_npu_gemma::kernels

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/embed_nbits/embed_nbits.h"
 #include "kernels/gelu_mul/gelu_mul.h"
 #include "kernels/rms_norm/rms_norm.h"
@@ -44,13 +45,8 @@ struct Part {
     gelu_mul(At(step.a), At(step.b), rows * step.a.width, At(step.y));
   }
   void operator()(const Elementwise* launch) const {
-    const float *a = At(step.a), *b = At(step.b);
-    float* y = At(step.y);
-    const int64_t n = rows * step.a.width;
-    if (launch->multiply)
-      for (int64_t i = 0; i < n; ++i) y[i] = a[i] * b[i];
-    else
-      for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+    static const auto elementwise = kernels::SelectElementwise();
+    elementwise(launch->multiply, At(step.a), At(step.b), rows * step.a.width, At(step.y));
   }
   void operator()(const MatMul*) const { QuantizeRows(At(step.a), first, rows, all, step.a.width, step.quantized); }
 };

@@ -49,6 +49,7 @@ void CountAll() {
   Count(kFlowAccumulateRows, "1 position, 300 keys", decode);
   Count(kFlowAccumulateRows, "8 positions, 300 keys", prefill);
   RowOperands row(1, 1152), head(4, kHeadDim);
+  Count(kElementwiseRows, "1x1152", row);
   Count(kRmsNormRows, "1x1152", row);
   Count(kGeluMulRows, "1x1152", row);
   Count(kQuantizeRowsRows, "1x1152", row);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cpu_features.h"
+#include "kernels/elementwise/elementwise.h"
 #include "kernels/flow_attention/flow_attention.h"
 #include "kernels/gelu_mul/gelu_mul.h"
 #include "kernels/kv_store/kv_store.h"
@@ -136,6 +137,7 @@ struct RowOperands {
         codes(x.size() / 32),
         spans(x.size() / kSpanColumns) {}
 
+  void Run(ElementwiseFn fn) { fn(false, x.data(), x.data(), rows * width, y.data()); }
   void Run(RmsNormFn fn) { fn(x.data(), weight.data(), 1e-6f, rows, width, y.data()); }
   void Run(GeluMulFn fn) { fn(x.data(), x.data(), rows * width, y.data()); }
   void Run(QuantizeRowsFn fn) { fn(x.data(), rows, width, width, codes.data()); }

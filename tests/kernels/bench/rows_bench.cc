@@ -25,6 +25,7 @@ void Register(const KernelRow<Fn> (&rows)[kRows], int64_t width) {
 }
 
 const bool kRegistered = [] {
+  Register(kElementwiseRows, 1152);
   Register(kRmsNormRows, 1152);
   Register(kGeluMulRows, 6912);
   Register(kQkNormRopeRows, kHeadDim);

@@ -19,6 +19,9 @@ inline constexpr KernelRow<MatMulRotatedInt8Fn> kMatMulRotatedInt8Rows[] = {
 inline constexpr KernelRow<FlowAccumulateFn> kFlowAccumulateRows[] = {
 #include "kernels/flow_attention/fast_kernels.inc"
 };
+inline constexpr KernelRow<ElementwiseFn> kElementwiseRows[] = {
+#include "kernels/elementwise/kernels.inc"
+};
 inline constexpr KernelRow<RmsNormFn> kRmsNormRows[] = {
 #include "kernels/rms_norm/kernels.inc"
 };

@@ -87,7 +87,12 @@ struct Batch {
   __m512i largest[kSpans] = {};
   RotatedSpan* q[kSpans];
 
-  void Rotate(int i, const float* x) {
+  void Rotate(int i, const float* x, RotatedSpan* span) {
+    q[i] = span;
+    // Asks for what Quantize will write: other cores have read what was there before, and a store waits for theirs.
+    _m_prefetchw(span->code);
+    _m_prefetchw(span->code + 64);
+    _m_prefetchw(&span->scale);
     __m512 v[kRegisters];
 #pragma GCC unroll 8
     for (int j = 0; j < kRegisters; ++j) v[j] = _mm512_loadu_ps(x + 16 * j);
@@ -127,8 +132,7 @@ void QuantizeRotatedRowsAvx512(const float* x, int64_t rows, int64_t ldx, int64_
   int n = 0;
   for (int64_t m = 0; m < rows; ++m, x += ldx) {
     for (int64_t k = 0; k < K; k += kSpanColumns) {
-      batch.Rotate(n, x + k);
-      batch.q[n] = &q[k / kSpanColumns * ldq + m];
+      batch.Rotate(n, x + k, &q[k / kSpanColumns * ldq + m]);
       if (++n == Batch::kSpans) {
         batch.Quantize(n);
         n = 0;

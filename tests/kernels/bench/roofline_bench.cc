@@ -1,8 +1,10 @@
 // The roofline itself: what all other benches of this program are measured against.
 #include <benchmark/benchmark.h>
 
-#include <cstring>
+#include <atomic>
+#include <cstdint>
 #include <string>
+#include <thread>
 
 #include "kernels/aligned_buffer.h"
 #include "tests/kernels/bench/roofline.h"
@@ -16,6 +18,26 @@ void ReadBandwidth(benchmark::State& state) {
   state.counters["GB/s"] = ReadBytesPerSecond(team) / 1e9;
 }
 BENCHMARK(ReadBandwidth)->ArgName("team")->Arg(1)->Arg(2)->Iterations(1);
+
+// A line of memory to another core and back. Cores of one L3 take some 80 ns here; a virtual machine's may be on two.
+void LineRoundTrip(benchmark::State& state) {
+  constexpr int64_t kTrips = 100'000;
+  alignas(64) std::atomic<int64_t> line = 0;  // odd: the other core's turn
+  std::thread other([&line] {
+    for (int64_t trip = 0; trip < kTrips; ++trip) {
+      while (line.load(std::memory_order_acquire) != 2 * trip + 1) continue;
+      line.store(2 * trip + 2, std::memory_order_release);
+    }
+  });
+  int64_t trip = 0;
+  for (auto _ : state) {
+    line.store(2 * trip + 1, std::memory_order_release);
+    while (line.load(std::memory_order_acquire) != 2 * trip + 2) continue;
+    ++trip;
+  }
+  other.join();
+}
+BENCHMARK(LineRoundTrip)->Iterations(100'000)->UseRealTime();
 
 const bool kRegistered = [] {
   for (int i = 0; i < PeakRowCount(); ++i) {

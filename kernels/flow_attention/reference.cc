@@ -39,7 +39,7 @@ void FlowAccumulateReference(const QueryTile& tile, const KvSegment& segment, co
       if (key < visible.begin || key >= visible.end) continue;
       const float score = Dot(tile.q + r * D, k, D);
       const float m = std::max(state.m[r], score);
-      if (m == -std::numeric_limits<float>::infinity()) continue;
+      if (m == -std::numeric_limits<float>::infinity() && !std::isnan(score)) continue;
       const float decay = std::exp(state.m[r] - m);
       const float weight = std::exp(score - m);
       state.m[r] = m;

@@ -34,7 +34,7 @@ struct Scratch {
   alignas(64) float scores[kBlockKeys * kPassRows];
   alignas(64) Pair weights[kBlockKeys / 2 * kPassRows];
   alignas(64) float decay[kPassRows];
-  alignas(64) int32_t key_begin[kPassRows], key_end[kPassRows];  // of the block, for each row
+  alignas(64) int32_t key_begin[kPassRows] = {}, key_end[kPassRows] = {};  // of the block, for each row
 };
 
 __m512i Round(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
@@ -117,7 +117,7 @@ struct Pairs {
   int64_t begin = 0, whole_begin = 0, whole_end = 0, end = 0;
 };
 
-// Both ends of what a row sees grow with the row.
+// Both ends of what a row sees grow with the row (visible_keys.h).
 Pairs SeenPairs(const int32_t* key_begin, const int32_t* key_end, int64_t rows) {
   const int64_t begin = key_begin[0] / 2, end = (key_end[rows - 1] + 1) / 2;
   const int64_t whole_begin = std::min<int64_t>((key_begin[rows - 1] + 1) / 2, end);
@@ -139,9 +139,9 @@ __m512 Weight(__m512 x) {
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)),
                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e430p-1f), x);
-  __m512 p = _mm512_set1_ps(0x1.5225b40000000p-5f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.571cac0000000p-3f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.0006b40000000p-1f));
+  __m512 p = _mm512_set1_ps(0x1.5225b4p-5f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.571cacp-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.0006b4p-1f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
   return _mm512_scalef_ps(p, n);

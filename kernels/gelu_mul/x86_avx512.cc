@@ -1,5 +1,5 @@
-// As x86_avx2.cc, with a power of 2 that takes fewer instructions than Exp does and serves this sum alone: its error,
-// 1.1e-7, is a quarter of that in the result at most. The last elements are a masked step.
+// As x86_avx2.cc, with a power of 2 that takes fewer instructions than Exp does and serves this sum alone: 2^r is good
+// to 1.1e-7. The last elements are a masked step.
 #include <immintrin.h>
 
 #include "kernels/gelu_mul/gelu_mul.h"
@@ -8,7 +8,7 @@ namespace ryzen_npu_gemma::kernels {
 
 namespace {
 
-// 1 + 2^t: 1 from t = -127 down, infinity from 128 up.  2^t = 2^n 2^r, |r| <= 1/2, 2^r by a minimax polynomial
+// 1 + 2^t: 1 from t = -127 down, infinity from 127.5 up.  2^t = 2^n 2^r, |r| <= 1/2, 2^r by a minimax polynomial
 __m512 OneAndPowerOf2(__m512 t) {
   const __m512 one = _mm512_set1_ps(1.0f);
   // Added, it leaves n + 127 in the lowest bits.

@@ -19,8 +19,9 @@ namespace ryzen_npu_gemma::kernels::avx512 {
 inline __m512i BothHalves(__m512i x) { return _mm512_mask_blend_epi16(0xaaaaaaaa, x, _mm512_slli_epi32(x, 16)); }
 inline __m512i BothHalves(__m512 x) { return BothHalves(_mm512_cvtps_epi32(x)); }
 
-// Sums of eight columns of a group fit a byte. bytes[2i] holds columns 8i' and 8i' + 2 of a half before the rotation,
-// bytes[2i + 1] those between them; after it the two sets of eight are still apart, in the lower and the upper bytes.
+// Three of the four stages over a group's columns. bytes[2 chunk] begins as columns 0 and 2 of each half of the chunk's
+// words, in its two bytes, bytes[2 chunk + 1] as columns 1 and 3: what is rotated are sets of eight bytes. Their sums
+// are within 0..120, their differences within +-60.
 inline void RotateCodes(const uint8_t* words, __m512i (&bytes)[8]) {
   const __m512i nibble = _mm512_set1_epi8(15);
   __m512i x[8];
@@ -40,7 +41,7 @@ inline void RotateCodes(const uint8_t* words, __m512i (&bytes)[8]) {
       x[i + step] = _mm512_sub_epi8(a, b);
     }
   }
-  x[0] = _mm512_sub_epi8(x[0], _mm512_set1_epi8((kMeanOf16 >> kCodeShift) / 2));
+  x[0] = _mm512_sub_epi8(x[0], _mm512_set1_epi8(kMeanOf8));
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) bytes[i] = x[i];
 }
@@ -66,7 +67,6 @@ inline __m512i CodeMultiplier(__m512i largest) {
 // 128 columns of a strip between the two halves.
 class SpanRotation {
  public:
-  // Rotates them.
   __attribute__((noinline)) void Rotate(const RoundedStrip4& packed, int64_t span) {
     const auto group = [&](int g) { return packed.group(span * kSpanGroups / 2 + g / 2, g % 2); };
     const RoundedGroup4 groups[kSpanGroups] = {group(0), group(1), group(2), group(3)};
@@ -116,7 +116,6 @@ class SpanRotation {
     scale_ = _mm512_div_ps(_mm512_mul_ps(bound, _mm512_set1_ps(kScaleOfBound)), _mm512_cvtepi32_ps(to_code_));
   }
 
-  // Rounds them.
   __attribute__((noinline)) void Round(RotatedStrip& strip) const {
     const __m512i multiplier = BothHalves(to_code_);
     __m512i code_sum[kSpanGroups] = {};

@@ -90,9 +90,9 @@ struct Batch {
   void Rotate(int i, const float* x, RotatedSpan* span) {
     q[i] = span;
     // Asks for what Quantize will write: other cores have read what was there before, and a store waits for theirs.
-    _m_prefetchw(span->code);
-    _m_prefetchw(span->code + 64);
-    _m_prefetchw(&span->scale);
+    __builtin_prefetch(span->code, 1);
+    __builtin_prefetch(span->code + 64, 1);
+    __builtin_prefetch(&span->scale, 1);
     __m512 v[kRegisters];
 #pragma GCC unroll 8
     for (int j = 0; j < kRegisters; ++j) v[j] = _mm512_loadu_ps(x + 16 * j);
@@ -104,6 +104,7 @@ struct Batch {
 
   // Writes the first n.
   void Quantize(int n) {
+    static_assert(kSpans % 4 == 0);  // beyond n four at a time meet what an earlier batch has left
     alignas(16) float inverse[kSpans], scale[kSpans];
     for (int i = 0; i < n; i += 4) {
       const __m128 max = _mm_castsi128_ps(avx512::Largest4(largest[i], largest[i + 1], largest[i + 2], largest[i + 3]));

@@ -178,8 +178,10 @@ TEST_P(PlanBuffers, TheLastRowAloneIsAsOfAllRows) {
   for (const Launch& launch : last.launches) {
     if (const auto* product = std::get_if<MatMul>(&launch))
       launches += std::to_string(product->w.size()) + " of " + rows_of(product->a) + ", ";
-    if (const auto* flow = std::get_if<FlowAttention>(&launch))
+    if (const auto* flow = std::get_if<FlowAttention>(&launch)) {
       launches += "attention of " + rows_of(flow->q) + " over " + rows_of(flow->k) + ", ";
+      EXPECT_FALSE(flow->y.place == flow->q.place && flow->y.index == flow->q.index);
+    }
     if (const auto* add = std::get_if<Elementwise>(&launch)) launches += "add of " + rows_of(add->y) + ", ";
     if (std::holds_alternative<LastRow>(launch)) launches += "last, ";
   }

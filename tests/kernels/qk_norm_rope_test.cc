@@ -90,18 +90,19 @@ TEST_P(QkNormRopeTest, ErrorIsWithinTwiceThatOfIdealFp32) {
 }
 
 TEST_P(QkNormRopeTest, InPlaceGivesTheSameBits) {
+  constexpr int64_t kHeads = 9;
   const Angles angles(256, 77);
-  std::vector<float> x = RandomFloats(256, 3);
+  std::vector<float> x = RandomFloats(kHeads * 256, 3);
   const std::vector<float> weight = RandomFloats(256, 4);
-  std::vector<float> y(256);
-  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, 1, 256, y.data());
-  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, 1, 256, x.data());
+  std::vector<float> y(x.size());
+  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, kHeads, 256, y.data());
+  kernel()(x.data(), weight.data(), kEps, angles.cos.data(), angles.sin.data(), 1.0f, kHeads, 256, x.data());
   EXPECT_TRUE(SameBits(x, y));
 }
 
 TEST_P(QkNormRopeTest, AHeadHasTheSameBitsAloneAndAmongOthers) {
   for (const std::size_t heads : {0, 1, 2, 8, 9, 17}) {
-    for (const std::size_t head_dim : {20, 64}) {
+    for (const std::size_t head_dim : {20, 48, 64}) {
       const Angles angles(static_cast<int64_t>(head_dim), 9);
       const std::vector<float> x = RandomFloats(heads * head_dim, 6), weight = RandomFloats(head_dim, 7);
       Guarded<float> y(heads * head_dim, 1);

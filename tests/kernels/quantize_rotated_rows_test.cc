@@ -55,13 +55,20 @@ TEST_P(QuantizeRotatedRowsTest, EveryRotatedValueIsWithinHalfAStep) {
 }
 
 TEST_P(QuantizeRotatedRowsTest, BitsAreThoseOfTheReference) {
-  for (const float deviation : {1e-32f, 1e-3f, 1.0f, 1e6f, 1e36f}) {
-    std::vector<float> x = RandomFloats(7 * 256, 2, deviation);
-    x[300] *= 3000;
-    std::vector<RotatedSpan> q(14), expected(14);
-    kernel()(x.data(), 7, 256, 256, q.data(), 7);
-    QuantizeRotatedRowsReference(x.data(), 7, 256, 256, expected.data(), 7);
-    EXPECT_TRUE(SameBits(q, expected)) << "deviation " << deviation;
+  for (const int64_t rows : {0, 7, 8, 9, 37}) {
+    for (const float deviation : {1e-32f, 1e-3f, 1.0f, 1e6f, 1e36f}) {
+      const auto size = static_cast<std::size_t>(rows) * 256;
+      std::vector<float> x = RandomFloats(size, 2, deviation);
+      if (rows > 1) x[300] *= 3000;
+      if (rows > 8) {
+        x[8 * 256 + 5] = std::numeric_limits<float>::quiet_NaN();
+        std::fill_n(x.begin() + 8 * 256 + 128, 128, 0.0f);
+      }
+      std::vector<RotatedSpan> q(size / kSpanColumns), expected(q.size());
+      kernel()(x.data(), rows, 256, 256, q.data(), rows);
+      QuantizeRotatedRowsReference(x.data(), rows, 256, 256, expected.data(), rows);
+      EXPECT_TRUE(SameBits(q, expected)) << rows << " rows, deviation " << deviation;
+    }
   }
 }
 

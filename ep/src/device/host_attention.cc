@@ -258,7 +258,7 @@ void RunAttention(const FlowAttention& f, const AttentionCall& call, const float
 
   uint8_t* present_k = OpenPresent(f, cache, f.present_k_output, cache.past_k, tensors);
   uint8_t* present_v = OpenPresent(f, cache, f.present_v_output, cache.past_v, tensors);
-  if (times) times->Done("present");
+  if (times) times->Done("past to present");
 
   // New rows go where they belong at once, unless queries are to see what a ring still holds there.
   const bool at_once = present_k && present_v && cache.past_len + rows <= cache.capacity;

@@ -38,7 +38,8 @@ struct AttentionScratch {
 
 // Runs one attention launch over a block of new tokens; k, v are fp32 [rows, kv_heads * head_dim] of the block, q, y
 // [queries, heads * head_dim]; `rope` is that of the rows. What the queries see of the past is read before the present
-// is written over it (they may be one buffer). Throws Error when the cache does not hold the call.
+// is written over it (they may be one buffer). y must not overlap q: rows of one are written while others are read.
+// Throws Error when the cache does not hold the call.
 void RunAttention(const FlowAttention& f, const AttentionCall& call, const float* q, const float* k, const float* v,
                   float* y, const RopeTable& rope, RunTensors& tensors, Threads& threads, AttentionScratch& scratch,
                   LaunchTimes* times = nullptr);

@@ -109,8 +109,8 @@ attention in float32 over past and new rows with grouped heads, and the cache up
 
 Position p lives in slot p mod P of a buffer of P rows. `shared` false: the past holds past_len = P rows and the present
 those and the new ones. `shared` true: the present is the past with the last min(S, P) new rows written into their
-slots; P must be at least min(past_len + S, window), or past_len + S without a window. No row of the past that a query sees is written
-over before it is read, so a shared present may be the past's own buffer."""
+slots; P must be at least min(past_len + S, window), or past_len + S without a window. No row of the past that a query
+sees is written over before it is read, so a shared present may be the past's own buffer."""
 
 OPERATORS: dict[str, Operator] = {
     op.name: op

@@ -14,10 +14,9 @@ namespace {
 
 constexpr int64_t kTileRows = 6;
 constexpr int64_t kTileStrips = 2;
-constexpr int64_t kBlockRows =
-    512;                            // 79 KB of activations a span: from K of 1152 on they come from L3, which is enough
-constexpr int64_t kPanelSpans = 9;  // 39 KB of weights, in the 48 KB L1 of Zen 5
-constexpr int kUnrolledWords = 8;   // in one, GCC copies every sum in every round
+constexpr int64_t kBlockRows = 512;  // 68 KB of activations a span: those of K > 1152 leave L2 and come from L3
+constexpr int64_t kPanelSpans = 9;   // 39 KB of weights, in the 48 KB L1 of Zen 5
+constexpr int kUnrolledWords = 8;    // in one, GCC copies every sum in every round
 
 using Panel = RotatedStrip[kPanelSpans][kTileStrips];
 
